@@ -1,0 +1,110 @@
+//! Addresses on the wire.
+
+use super::wire::{Fields, MessageError, Writer};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// The draft's address: 4 octets in dotted order, then the port. 6 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The IPv4 address.
+    pub ip: Ipv4Addr,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
+        Ok(Self {
+            ip: Ipv4Addr::from(fields.bytes::<4>()?),
+            port: fields.u16()?,
+        })
+    }
+
+    pub(super) fn write(self, writer: &mut Writer<'_>) {
+        writer.put(&self.ip.octets()).u16(self.port);
+    }
+}
+
+impl From<Endpoint> for SocketAddr {
+    fn from(endpoint: Endpoint) -> Self {
+        SocketAddrV4::new(endpoint.ip, endpoint.port).into()
+    }
+}
+
+/// Size of an [`Address`] on the wire, in bytes.
+pub const ADDRESS_LEN: usize = 28;
+
+/// An address of either family. 28 bytes:
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 1 | family: 4, 6, or 0 for "none" |
+/// | 1 | 1 | zero |
+/// | 2 | 2 | port |
+/// | 4 | 16 | address, in network order; an IPv4 address takes the first 4 bytes |
+/// | 20 | 4 | IPv6 flow information |
+/// | 24 | 4 | IPv6 scope id |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address(pub SocketAddr);
+
+impl Address {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
+        match Self::read_optional(fields)? {
+            Some(address) => Ok(address),
+            None => Err(fields.bad(0u8)),
+        }
+    }
+
+    pub(super) fn read_optional(fields: &mut Fields<'_>) -> Result<Option<Self>, MessageError> {
+        let family = fields.u8()?;
+        let _zero = fields.u8()?;
+        let port = fields.u16()?;
+        let octets = fields.bytes::<16>()?;
+        let (flow, scope) = (fields.u32()?, fields.u32()?);
+        match family {
+            0 => Ok(None),
+            4 => {
+                let [a, b, c, d, ..] = octets;
+                let ip = Ipv4Addr::new(a, b, c, d);
+                Ok(Some(Self(SocketAddrV4::new(ip, port).into())))
+            }
+            6 => {
+                let ip = Ipv6Addr::from(octets);
+                let address = SocketAddrV6::new(ip, port, flow, scope);
+                Ok(Some(Self(address.into())))
+            }
+            other => Err(fields.bad(other)),
+        }
+    }
+
+    pub(super) fn write(self, writer: &mut Writer<'_>) {
+        let mut octets = [0; 16];
+        let (family, flow, scope) = match self.0 {
+            SocketAddr::V4(v4) => {
+                octets[..4].copy_from_slice(&v4.ip().octets());
+                (4, 0, 0)
+            }
+            SocketAddr::V6(v6) => {
+                octets = v6.ip().octets();
+                (6, v6.flowinfo(), v6.scope_id())
+            }
+        };
+        writer.u8(family).u8(0).u16(self.0.port()).put(&octets);
+        writer.u32(flow).u32(scope);
+    }
+
+    pub(super) fn write_optional(address: Option<Self>, writer: &mut Writer<'_>) {
+        match address {
+            Some(address) => address.write(writer),
+            None => {
+                writer.put(&[0; ADDRESS_LEN]);
+            }
+        }
+    }
+}
+
+impl From<Endpoint> for Address {
+    fn from(endpoint: Endpoint) -> Self {
+        Self(SocketAddr::new(IpAddr::V4(endpoint.ip), endpoint.port))
+    }
+}

@@ -1,0 +1,294 @@
+//! A connected socket for tasks, and its halves.
+
+use super::stream::StreamCore;
+use super::{ArcaTcpStream, PipeEnd, Shutdown};
+use crate::arena::ShmOffset;
+use crate::error::Error;
+use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::net::SocketAddr;
+
+/// A connected socket on the host, for tasks: what waits in [`ArcaTcpStream`] is
+/// a future here. Dropping a future loses nothing: it moved no byte unless it
+/// was ready.
+pub struct AsyncStream {
+    pub(super) core: Arc<StreamCore>,
+}
+
+/// The receiving direction of a stream.
+pub struct OwnedReadHalf(Arc<StreamCore>);
+
+/// The sending direction of a stream; dropping it shuts sending down.
+pub struct OwnedWriteHalf(Arc<StreamCore>);
+
+async fn read(end: &PipeEnd, buffer: &mut [u8]) -> Result<usize, Error> {
+    poll_fn(|context| end.poll_read(context, buffer)).await
+}
+
+async fn fill(end: &PipeEnd, buffer: &mut [u8]) -> Result<usize, Error> {
+    let mut len = 0;
+    while len < buffer.len() {
+        match read(end, &mut buffer[len..]).await? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    Ok(len)
+}
+
+async fn read_exact(end: &PipeEnd, buffer: &mut [u8]) -> Result<(), Error> {
+    match fill(end, buffer).await? {
+        len if len == buffer.len() => Ok(()),
+        _ => Err(Error::UnexpectedEof),
+    }
+}
+
+async fn write(end: &PipeEnd, buffer: &[u8]) -> Result<usize, Error> {
+    poll_fn(|context| end.poll_write(context, buffer)).await
+}
+
+async fn write_all(end: &PipeEnd, mut buffer: &[u8]) -> Result<(), Error> {
+    while !buffer.is_empty() {
+        let written = write(end, buffer).await?;
+        buffer = &buffer[written..];
+    }
+    Ok(())
+}
+
+impl AsyncStream {
+    /// As [`ArcaTcpStream::read`].
+    ///
+    /// # Errors
+    ///
+    /// The connection's errno, once.
+    pub async fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        read(&self.core.end, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::read_exact`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read_exact`].
+    pub async fn read_exact(&self, buffer: &mut [u8]) -> Result<(), Error> {
+        read_exact(&self.core.end, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::write`].
+    ///
+    /// # Errors
+    ///
+    /// The connection's errno, once, and then EPIPE.
+    pub async fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
+        write(&self.core.end, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::write_all`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::write`].
+    pub async fn write_all(&self, buffer: &[u8]) -> Result<(), Error> {
+        write_all(&self.core.end, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::write`].
+    pub async fn send(&self, buffer: &[u8]) -> Result<(), Error> {
+        let end = &self.core.end;
+        let result = write_all(end, buffer).await;
+        if result.is_err() && end.is_peer_read_closed() {
+            end.close_write();
+        }
+        result
+    }
+
+    /// As [`ArcaTcpStream::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::read`].
+    pub async fn recv(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let len = fill(&self.core.end, buffer).await?;
+        if len < buffer.len() {
+            self.core.end.close_read();
+        }
+        Ok(len)
+    }
+
+    /// As [`ArcaTcpStream::shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// ENOTCONN if the connection has failed.
+    pub fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
+        self.core.shutdown(how)
+    }
+
+    /// As [`ArcaTcpStream::abort`].
+    pub fn abort(&self) {
+        self.core.end.abort();
+    }
+
+    /// The connection's local address, on the host.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.core.addresses().0
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.core.addresses().1
+    }
+
+    /// Where the connection's pipe is in the arena.
+    #[must_use]
+    pub fn shm_offset(&self) -> ShmOffset {
+        self.core.end.shm_offset()
+    }
+
+    /// The Arca end of the pipe, for polling.
+    #[must_use]
+    pub fn end(&self) -> &PipeEnd {
+        &self.core.end
+    }
+
+    /// The connection for blocking calls.
+    #[must_use]
+    pub fn into_sync(self) -> ArcaTcpStream {
+        ArcaTcpStream { core: self.core }
+    }
+
+    /// The two directions, to be used and dropped apart.
+    #[must_use]
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        (OwnedReadHalf(self.core.clone()), OwnedWriteHalf(self.core))
+    }
+
+    /// The two directions, borrowed.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        (ReadHalf(&self.core.end), WriteHalf(&self.core.end))
+    }
+
+    /// The session that the stream belongs to.
+    #[must_use]
+    pub fn session(&self) -> &super::ArcaSession {
+        self.core.session()
+    }
+}
+
+/// The receiving direction of a stream, borrowed.
+pub struct ReadHalf<'a>(&'a PipeEnd);
+
+/// The sending direction of a stream, borrowed.
+pub struct WriteHalf<'a>(&'a PipeEnd);
+
+impl ReadHalf<'_> {
+    /// As [`ArcaTcpStream::read`].
+    ///
+    /// # Errors
+    ///
+    /// The connection's errno, once.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        read(self.0, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::read_exact`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read_exact`].
+    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+        read_exact(self.0, buffer).await
+    }
+}
+
+impl WriteHalf<'_> {
+    /// As [`ArcaTcpStream::write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::write`].
+    pub async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
+        write(self.0, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::write_all`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::write`].
+    pub async fn write_all(&mut self, buffer: &[u8]) -> Result<(), Error> {
+        write_all(self.0, buffer).await
+    }
+}
+
+impl OwnedReadHalf {
+    /// As [`ArcaTcpStream::read`].
+    ///
+    /// # Errors
+    ///
+    /// The connection's errno, once.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        read(&self.0.end, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::read_exact`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read_exact`].
+    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+        read_exact(&self.0.end, buffer).await
+    }
+
+    /// The connection again, if `write` is its other half; else both as they
+    /// were.
+    ///
+    /// # Errors
+    ///
+    /// The halves, if they are not of one stream.
+    pub fn reunite(self, write: OwnedWriteHalf) -> Result<AsyncStream, (Self, OwnedWriteHalf)> {
+        if !Arc::ptr_eq(&self.0, &write.0) {
+            return Err((self, write));
+        }
+        // Forgotten, so that it does not shut sending down; its count is taken
+        // over by the stream, and the read half's is dropped.
+        let core = write.0.clone();
+        let write = core::mem::ManuallyDrop::new(write);
+        // SAFETY: `write` is never used or dropped again, so that its reference
+        // is given up exactly once.
+        drop(unsafe { core::ptr::read(&write.0) });
+        Ok(AsyncStream { core })
+    }
+}
+
+impl OwnedWriteHalf {
+    /// As [`ArcaTcpStream::write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::write`].
+    pub async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
+        write(&self.0.end, buffer).await
+    }
+
+    /// As [`ArcaTcpStream::write_all`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncStream::write`].
+    pub async fn write_all(&mut self, buffer: &[u8]) -> Result<(), Error> {
+        write_all(&self.0.end, buffer).await
+    }
+}
+
+impl Drop for OwnedWriteHalf {
+    fn drop(&mut self) {
+        self.0.end.close_write();
+    }
+}

@@ -1,0 +1,28 @@
+//! Sockets for Arca: what `std::net` is on Linux.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`session`] | [`ArcaSession`]: connect and bind, over the control pipe |
+//! | [`listener`] | [`ArcaTcpListener`] |
+//! | [`stream`] | [`ArcaTcpStream`], blocking |
+//! | [`async_stream`] | [`AsyncStream`], and halves of streams |
+//! | [`pipe_end`] | the Arca end of a pipe, which streams and standard streams share |
+//! | [`standard`] | standard input, output and log |
+
+pub mod async_stream;
+mod control;
+pub mod listener;
+pub mod pipe_end;
+pub mod session;
+pub mod standard;
+pub mod stream;
+
+pub use async_stream::{AsyncStream, OwnedReadHalf, OwnedWriteHalf};
+pub use listener::ArcaTcpListener;
+pub use pipe_end::PipeEnd;
+pub use session::ArcaSession;
+pub use standard::{StandardReader, StandardWriter};
+pub use stream::{ArcaTcpStream, Shutdown};
+
+/// The draft's name of the blocking stream.
+pub type SyncStream = ArcaTcpStream;

@@ -1,0 +1,458 @@
+//! The Arca end of a pipe: side A, with waiting.
+//!
+//! Both halves can be used at once, by any task on any vCPU. A half is dropped
+//! when it closes, and the slot is given up before the last flag is set: after
+//! that the region may be another pipe's, and nothing here reaches it any more.
+
+use crate::arena::ShmOffset;
+use crate::boot::PipePlace;
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::notify::Slot;
+use crate::pipe::{BidirectionalPipe, PipeError, Side};
+use crate::reactor::{OnReady, Reactor};
+use crate::ring::{ArenaRing, Consumer, Producer, RingError};
+use crate::waiters::Waiters;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll};
+use spin::Mutex;
+
+/// The Arca end of one pipe. Dropping it closes both directions: orderly, but
+/// abortively where received bytes were left unread.
+pub struct PipeEnd {
+    reactor: Arc<Reactor>,
+    events: Arc<Events>,
+    slot: Slot,
+    offset: ShmOffset,
+    /// Locked before `input` where both are.
+    output: Mutex<Output>,
+    input: Mutex<Input>,
+    /// An errno was reported once; as on Linux, what follows sees a plain end.
+    reported: AtomicBool,
+}
+
+/// What happened in the pipe's slot, for those who wait.
+#[derive(Default)]
+struct Events {
+    readers: Waiters,
+    writers: Waiters,
+}
+
+impl OnReady for Events {
+    fn ready(&self) {
+        self.readers.wake();
+        self.writers.wake();
+    }
+}
+
+/// The half that writes ring A; `None` when closed.
+type Output = Option<Producer<ArenaRing>>;
+
+/// The half that reads ring B.
+struct Input {
+    /// `None` when closed.
+    ring: Option<Consumer<ArenaRing>>,
+    /// What was in the ring when this side shut its reading down.
+    left: VecDeque<u8>,
+}
+
+impl PipeEnd {
+    /// Joins the pipe at `place`, which the monitor named.
+    ///
+    /// # Errors
+    ///
+    /// [`PipeError`] if the place cannot be one of a pipe.
+    pub fn join(reactor: &Arc<Reactor>, place: PipePlace) -> Result<Self, PipeError> {
+        let pipe = BidirectionalPipe::join(reactor.arena(), place, Side::A)?;
+        let offset = pipe.shm_offset();
+        let slot = Slot::from(offset);
+        let events = Arc::new(Events::default());
+        reactor.register(slot, events.clone());
+        let (output, input) = pipe.into_split();
+        Ok(Self {
+            reactor: reactor.clone(),
+            events,
+            slot,
+            offset,
+            output: Mutex::new(Some(output)),
+            input: Mutex::new(Input {
+                ring: Some(input),
+                left: VecDeque::new(),
+            }),
+            reported: AtomicBool::new(false),
+        })
+    }
+
+    /// Where the pipe is in the arena.
+    #[must_use]
+    pub fn shm_offset(&self) -> ShmOffset {
+        self.offset
+    }
+
+    /// The reactor that this end waits with.
+    #[must_use]
+    pub fn reactor(&self) -> &Arc<Reactor> {
+        &self.reactor
+    }
+
+    fn notify(&self) {
+        self.reactor.notify_monitor(self.slot);
+    }
+
+    /// The errno of a connection that failed: once, then `None`.
+    fn report(&self, errno: u32) -> Option<Error> {
+        // Relaxed: the flag orders nothing; whoever swaps first reports.
+        let first = errno != 0 && !self.reported.swap(true, Ordering::Relaxed);
+        first.then_some(Error::Os(Errno(errno)))
+    }
+
+    /// The pending errno of the connection, which is then no longer pending.
+    pub fn take_error(&self) -> Option<Errno> {
+        let mut output = self.output.lock();
+        let mut input = self.input.lock();
+        let errno = Self::failure(&mut output, &mut input);
+        self.report(errno).and_then(|error| error.errno())
+    }
+
+    /// Whether the connection ended with an errno.
+    pub fn has_failed(&self) -> bool {
+        let mut output = self.output.lock();
+        let mut input = self.input.lock();
+        Self::failure(&mut output, &mut input) != 0
+    }
+
+    /// The errno that one of the halves ended with, or 0.
+    fn failure(output: &mut Output, input: &mut Input) -> u32 {
+        let ended = output.as_mut().is_some_and(Producer::is_reader_closed)
+            || input.ring.as_mut().is_some_and(Consumer::is_writer_closed);
+        if ended {
+            Self::errno_of(output, input)
+        } else {
+            0
+        }
+    }
+
+    /// The errno in header B. One of the halves is open, so that the region is
+    /// still this pipe's.
+    fn errno_of(output: &Output, input: &Input) -> u32 {
+        match (&input.ring, output) {
+            (Some(ring), _) => ring.errno(),
+            (None, Some(ring)) => ring.peer_errno(),
+            (None, None) => 0,
+        }
+    }
+
+    /// Takes what is there, up to `buffer.len()` bytes; 0 is the end of the
+    /// stream (or an empty buffer).
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if nothing is there yet; the connection's errno, once.
+    pub fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.take(buffer, true)
+    }
+
+    /// As [`PipeEnd::try_read`], leaving the bytes where they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeEnd::try_read`].
+    pub fn try_peek(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.take(buffer, false)
+    }
+
+    fn take(&self, buffer: &mut [u8], consume: bool) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let mut input = self.input.lock();
+        let Some(ring) = &mut input.ring else {
+            let len = buffer.len().min(input.left.len());
+            for (target, byte) in buffer.iter_mut().zip(input.left.iter()) {
+                *target = *byte;
+            }
+            if consume {
+                input.left.drain(..len);
+            }
+            return Ok(len);
+        };
+        let mut result = ring.peek(buffer);
+        if result == Err(RingError::WouldBlock) && ring.is_writer_closed() {
+            // Once more, after the flag: what came between the two looks counts.
+            result = ring.peek(buffer);
+            if result == Err(RingError::WouldBlock) {
+                let errno = ring.errno();
+                drop(input);
+                return self.report(errno).map_or(Ok(0), Err);
+            }
+        }
+        match result {
+            Ok(len) => {
+                if consume {
+                    ring.consume(len);
+                    let wanted = ring.take_room_wanted(ring.capacity() / 2);
+                    drop(input);
+                    if wanted {
+                        self.notify();
+                    }
+                }
+                Ok(len)
+            }
+            Err(RingError::Lie(lie)) => Err(lie.into()),
+            Err(_) => Err(Errno::EAGAIN.into()),
+        }
+    }
+
+    /// Whether [`PipeEnd::try_read`] has something to say, after saying to the
+    /// monitor that this side waits for it.
+    fn want_data(&self) -> bool {
+        let mut input = self.input.lock();
+        match &mut input.ring {
+            Some(ring) => {
+                ring.want_data();
+                ring.available() != Ok(0) || ring.is_writer_closed()
+            }
+            None => true,
+        }
+    }
+
+    /// Puts as much of `buffer` as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if there is no room; once the other side reads no more, the
+    /// connection's errno, once, and then EPIPE.
+    pub fn try_write(&self, buffer: &[u8]) -> Result<usize, Error> {
+        let mut output = self.output.lock();
+        let Some(ring) = &mut *output else {
+            return Err(Errno::EPIPE.into());
+        };
+        match ring.write(buffer) {
+            Ok(len) => {
+                drop(output);
+                if len > 0 {
+                    self.notify();
+                }
+                Ok(len)
+            }
+            Err(RingError::WouldBlock) => Err(Errno::EAGAIN.into()),
+            Err(RingError::WriteClosed) => {
+                let errno = ring.peer_errno();
+                drop(output);
+                Err(self.report(errno).unwrap_or(Errno::EPIPE.into()))
+            }
+            Err(RingError::Lie(lie)) => Err(lie.into()),
+        }
+    }
+
+    /// Whether [`PipeEnd::try_write`] has something to say, after saying to the
+    /// monitor that this side waits for room.
+    fn want_room(&self) -> bool {
+        match &mut *self.output.lock() {
+            Some(ring) => {
+                ring.want_room();
+                ring.free() != Ok(0) || ring.is_reader_closed()
+            }
+            None => true,
+        }
+    }
+
+    /// [`PipeEnd::try_read`], or waits.
+    pub fn poll_read(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, Error>> {
+        loop {
+            match self.try_read(buffer) {
+                Err(error) if error.is_would_block() => {}
+                result => return Poll::Ready(result),
+            }
+            self.events.readers.add(context.waker());
+            if !self.want_data() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// [`PipeEnd::try_peek`], or waits.
+    pub fn poll_peek(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, Error>> {
+        loop {
+            match self.try_peek(buffer) {
+                Err(error) if error.is_would_block() => {}
+                result => return Poll::Ready(result),
+            }
+            self.events.readers.add(context.waker());
+            if !self.want_data() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// [`PipeEnd::try_write`], or waits.
+    pub fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<Result<usize, Error>> {
+        loop {
+            match self.try_write(buffer) {
+                Err(error) if error.is_would_block() => {}
+                result => return Poll::Ready(result),
+            }
+            self.events.writers.add(context.waker());
+            if !self.want_room() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits on the current sleeper until `poll` is ready; EAGAIN when `timeout`
+    /// nanoseconds have passed before that.
+    pub(super) fn block<T>(
+        &self,
+        timeout: Option<u64>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(timeout) = timeout else {
+            return self.reactor.block_on(poll_fn(poll));
+        };
+        let deadline = self.reactor.platform().now().saturating_add(timeout);
+        let mut timer = pin!(self.reactor.sleep_until(deadline));
+        self.reactor.block_on(poll_fn(|context| {
+            if let Poll::Ready(result) = poll(context) {
+                return Poll::Ready(result);
+            }
+            let expired = timer.as_mut().poll(context);
+            expired.map(|()| Err(Errno::EAGAIN.into()))
+        }))
+    }
+
+    /// [`PipeEnd::try_read`], waiting for at most `timeout` nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeEnd::try_read`].
+    pub fn read(&self, buffer: &mut [u8], timeout: Option<u64>) -> Result<usize, Error> {
+        match self.try_read(buffer) {
+            Err(error) if error.is_would_block() => {}
+            result => return result,
+        }
+        self.block(timeout, |context| self.poll_read(context, buffer))
+    }
+
+    /// [`PipeEnd::try_write`], waiting for at most `timeout` nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeEnd::try_write`].
+    pub fn write(&self, buffer: &[u8], timeout: Option<u64>) -> Result<usize, Error> {
+        match self.try_write(buffer) {
+            Err(error) if error.is_would_block() => {}
+            result => return result,
+        }
+        self.block(timeout, |context| self.poll_write(context, buffer))
+    }
+
+    /// Whether the other side reads no more.
+    pub fn is_peer_read_closed(&self) -> bool {
+        let mut output = self.output.lock();
+        output.as_mut().is_none_or(Producer::is_reader_closed)
+    }
+
+    /// Whether the other side writes no more. Bytes may still be left to read.
+    pub fn is_peer_write_closed(&self) -> bool {
+        let mut input = self.input.lock();
+        input.ring.as_mut().is_none_or(Consumer::is_writer_closed)
+    }
+
+    /// Says that this side writes no more. What was written before still goes
+    /// out.
+    pub fn close_write(&self) {
+        self.close(true, false, None);
+    }
+
+    /// Says that this side reads no more. What is in the ring can still be read.
+    pub fn close_read(&self) {
+        self.close(false, true, None);
+    }
+
+    /// Closes both directions abortively: the peer's end is reset.
+    pub fn abort(&self) {
+        self.close(true, true, Some(Errno::ECONNRESET));
+    }
+
+    fn close(&self, write: bool, read: bool, abort: Option<Errno>) {
+        let mut output = self.output.lock();
+        let mut input = self.input.lock();
+        let write = write && output.is_some();
+        let read = read && input.ring.is_some();
+        if !write && !read {
+            return;
+        }
+        if let Some(errno) = abort {
+            // In header A, which is ours, before the flags.
+            match (&*output, &input.ring) {
+                (Some(ring), _) => ring.set_errno(errno.0),
+                (None, Some(ring)) => ring.set_peer_errno(errno.0),
+                (None, None) => {}
+            }
+        }
+        if (write || output.is_none()) && (read || input.ring.is_none()) {
+            // The next flags are the last.
+            self.reactor.deregister(self.slot);
+        }
+        if read && let Some(mut ring) = input.ring.take() {
+            if abort.is_none() {
+                Self::keep(&mut ring, &mut input.left);
+            }
+            ring.close();
+        }
+        if write && let Some(mut ring) = output.take() {
+            ring.close();
+        }
+        drop((output, input));
+        self.notify();
+        // Who waits for a half that is gone learns it now.
+        self.events.ready();
+    }
+
+    /// Moves what a ring holds to `left`.
+    fn keep(ring: &mut Consumer<ArenaRing>, left: &mut VecDeque<u8>) {
+        let mut buffer = [0; 512];
+        while let Ok(len) = ring.read(&mut buffer) {
+            left.extend(&buffer[..len]);
+        }
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let input = self.input.get_mut();
+        let unread = match &mut input.ring {
+            Some(ring) => ring.available().is_ok_and(|available| available > 0),
+            None => !input.left.is_empty(),
+        };
+        if unread {
+            // As Linux does when a socket is closed with bytes unread.
+            self.abort();
+        } else {
+            self.close(true, true, None);
+        }
+    }
+}
+
+#[cfg(test)]
+impl core::fmt::Debug for PipeEnd {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PipeEnd({})", self.offset)
+    }
+}

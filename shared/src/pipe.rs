@@ -1,0 +1,248 @@
+//! A data pipe: two rings in one region of the arena.
+//!
+//! ```text
+//! shm_offset                                          + required_size
+//! ├─ header A ─┬─ data A ───────┬─ header B ─┬─ data B ───────┤
+//! │  24 bytes  │  ring_size     │  24 bytes  │  ring_size     │
+//! └────────────┴────────────────┴────────────┴────────────────┘
+//!   ring A: Arca → Linux          ring B: Linux → Arca
+//! ```
+//!
+//! Arca is side A, the monitor side B. DATAPIPE.md is the specification.
+
+use crate::arena::{Arena, ArenaError, ShmOffset};
+use crate::boot::PipePlace;
+use crate::ring::{ArenaRing, Consumer, Producer, RingError, RingHeader};
+
+/// Capacity of one direction, checked: not zero, a multiple of 8, and small
+/// enough that a pipe of it fits in an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RingSize(u64);
+
+/// Why a place is not one of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PipeError {
+    /// The ring size is zero, not a multiple of 8, or too large.
+    #[error("ring size {0} is not a multiple of 8 between 8 and 2^40 bytes")]
+    RingSize(u64),
+    /// The region does not lie in the arena.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+}
+
+impl RingSize {
+    /// Checks a ring size, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`PipeError::RingSize`].
+    pub const fn new(bytes: u64) -> Result<Self, PipeError> {
+        if bytes == 0 || !bytes.is_multiple_of(8) || bytes > 1 << 40 {
+            return Err(PipeError::RingSize(bytes));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The ring size whose pipe is exactly `region` bytes: what a buddy
+    /// allocator hands out without waste. 128 KiB give 65,512.
+    ///
+    /// # Errors
+    ///
+    /// [`PipeError::RingSize`] if the region is too small, or an odd size.
+    pub const fn for_region(region: u64) -> Result<Self, PipeError> {
+        match (region / 2).checked_sub(RingHeader::SIZE as u64) {
+            Some(bytes) => Self::new(bytes),
+            None => Err(PipeError::RingSize(0)),
+        }
+    }
+
+    /// Capacity of one direction, in bytes.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Bytes that the pipe takes in the arena: both headers and both rings.
+    #[must_use]
+    pub const fn required_size(self) -> u64 {
+        2 * (RingHeader::SIZE as u64 + self.0)
+    }
+}
+
+/// The two ends of a pipe, by whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Arca: writes ring A and reads ring B.
+    A,
+    /// The monitor: reads ring A and writes ring B.
+    B,
+}
+
+/// One side of a data pipe.
+#[derive(Debug)]
+pub struct BidirectionalPipe {
+    offset: ShmOffset,
+    outgoing: Producer<ArenaRing>,
+    incoming: Consumer<ArenaRing>,
+}
+
+impl BidirectionalPipe {
+    /// Joins the pipe at `place` as `side`. The pipe must be fresh: cursors and
+    /// flags all zero.
+    ///
+    /// The place may come from the other side: it is checked before a pointer is
+    /// formed. That the region really is a pipe, and that no third party joins
+    /// it as the same side, is the peer's word; if it lies, the data is garbage
+    /// and nothing worse, because the rings check every cursor.
+    ///
+    /// # Errors
+    ///
+    /// [`PipeError`] if the place cannot be one of a pipe.
+    pub fn join(arena: &Arena, place: PipePlace, side: Side) -> Result<Self, PipeError> {
+        let size = RingSize::new(place.ring_size)?;
+        let offset = ShmOffset(place.shm_offset);
+        let base = arena.from_offset(offset, size.required_size(), RingHeader::ALIGN as u64)?;
+        // The arena fits in the address space, and the region in the arena.
+        let capacity = size.get() as usize;
+        // SAFETY: `from_offset` vouches for required_size bytes at `base`,
+        // aligned to 8: two rings, the second right behind the first. The
+        // capacity is a multiple of 8 and not zero.
+        let (a, b) = unsafe {
+            let b = base.add(RingHeader::SIZE + capacity);
+            ArenaRing::new(base, capacity).pair(ArenaRing::new(b, capacity))
+        };
+        let (out, inc) = match side {
+            Side::A => (a, b),
+            Side::B => (b, a),
+        };
+        Ok(Self {
+            offset,
+            outgoing: Producer::new(out),
+            incoming: Consumer::new(inc),
+        })
+    }
+
+    /// Where the pipe is in the arena.
+    #[must_use]
+    pub fn shm_offset(&self) -> ShmOffset {
+        self.offset
+    }
+
+    /// Puts as much of `source` as there is room for; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::write`].
+    pub fn write(&mut self, source: &[u8]) -> Result<usize, RingError> {
+        self.outgoing.write(source)
+    }
+
+    /// Takes what is there, up to `target.len()` bytes; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::read`].
+    pub fn read(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
+        self.incoming.read(target)
+    }
+
+    /// Says that this side writes no more.
+    pub fn close_write(&mut self) {
+        self.outgoing.close();
+    }
+
+    /// Says that this side reads no more.
+    pub fn close_read(&mut self) {
+        self.incoming.close();
+    }
+
+    /// Whether the other side writes no more. Bytes may still be left to read.
+    pub fn is_peer_write_closed(&mut self) -> bool {
+        self.incoming.is_writer_closed()
+    }
+
+    /// Whether the other side reads no more.
+    pub fn is_peer_read_closed(&mut self) -> bool {
+        self.outgoing.is_reader_closed()
+    }
+
+    /// Whether both rings are closed by both sides: only then may the region be
+    /// freed.
+    pub fn is_closed(&mut self) -> bool {
+        self.outgoing.is_closed()
+            && self.incoming.is_closed()
+            && self.is_peer_write_closed()
+            && self.is_peer_read_closed()
+    }
+
+    /// The writing end.
+    pub fn outgoing(&mut self) -> &mut Producer<ArenaRing> {
+        &mut self.outgoing
+    }
+
+    /// The reading end.
+    pub fn incoming(&mut self) -> &mut Consumer<ArenaRing> {
+        &mut self.incoming
+    }
+
+    /// Both ends, to be used apart.
+    #[must_use]
+    pub fn into_split(self) -> (Producer<ArenaRing>, Consumer<ArenaRing>) {
+        (self.outgoing, self.incoming)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::buddy::BuddyAllocator;
+    use crate::region::PipeRegion;
+    use crate::testing::test_arena;
+
+    #[test]
+    fn sizes_are_checked() {
+        for bad in [0, 4, 12, u64::MAX, 1 << 41] {
+            assert_eq!(RingSize::new(bad), Err(PipeError::RingSize(bad)));
+        }
+        let size = RingSize::for_region(128 << 10).expect("even");
+        assert_eq!(size.get(), 65_512);
+        assert_eq!(size.required_size(), 128 << 10);
+        assert!(RingSize::for_region(40).is_err());
+    }
+
+    #[test]
+    fn a_place_outside_the_arena_is_refused() {
+        let arena = test_arena(4);
+        for (shm_offset, ring_size) in [(4, 64), (u64::MAX - 7, 64), (0, 16 << 10), (16_376, 64)] {
+            let place = PipePlace {
+                shm_offset,
+                ring_size,
+            };
+            assert!(BidirectionalPipe::join(&arena, place, Side::A).is_err());
+        }
+    }
+
+    #[test]
+    fn both_sides_see_each_other_and_close() {
+        let allocator = BuddyAllocator::new(test_arena(64));
+        let region =
+            PipeRegion::allocate(&allocator, RingSize::new(64).expect("valid")).expect("fits");
+        let mut a =
+            BidirectionalPipe::join(allocator.arena(), region.place(), Side::A).expect("ours");
+        let mut b =
+            BidirectionalPipe::join(allocator.arena(), region.place(), Side::B).expect("ours");
+        assert_eq!(a.write(b"to linux"), Ok(8));
+        assert_eq!(b.write(b"to arca!"), Ok(8));
+        let mut buffer = [0; 8];
+        assert_eq!(b.read(&mut buffer), Ok(8));
+        assert_eq!(&buffer, b"to linux");
+        assert_eq!(a.read(&mut buffer), Ok(8));
+        assert_eq!(&buffer, b"to arca!");
+        a.close_write();
+        a.close_read();
+        assert!(b.is_peer_write_closed() && b.is_peer_read_closed() && !b.is_closed());
+        b.close_write();
+        b.close_read();
+        assert!(a.is_closed() && b.is_closed());
+    }
+}

@@ -1,0 +1,43 @@
+//! What the Arca side needs from the machine it runs on.
+//!
+//! The session, its streams and the reactor are written against [`Platform`],
+//! so that the same code runs in the guest (MMIO registers), in a host thread
+//! (an eventfd and a condition variable) and under a model checker.
+
+/// The machine under an Arca side.
+///
+/// A *sleeper* is whatever can sleep and be woken on its own: a vCPU in the
+/// guest, a thread on a host. Each has an index below
+/// [`MAX_VCPUS`](crate::layout::MAX_VCPUS) and a state word in the
+/// notification area.
+pub trait Platform: Send + Sync + 'static {
+    /// Wakes the monitor, which has said that it sleeps.
+    fn ring_doorbell(&self);
+
+    /// Index of the sleeper that this code runs on.
+    fn current(&self) -> usize;
+
+    /// Sleeps until a wake for the current sleeper arrives or the clock
+    /// ([`Platform::now`]) reaches `deadline`, in nanoseconds. A wake is a
+    /// token: one that came earlier is consumed and the park returns at once.
+    /// May return for no reason.
+    fn park(&self, deadline: Option<u64>);
+
+    /// Wakes the sleeper of that index, or gives it the token.
+    fn kick(&self, sleeper: usize);
+
+    /// Nanoseconds of a monotonic clock.
+    fn now(&self) -> u64;
+
+    /// Runs a piece of queued work, for example a task of an executor, and says
+    /// whether there was one. Called by a sleeper that waits for something.
+    fn work(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Platform::work`] would find something. Asked between raising
+    /// the sleeper's flag and parking.
+    fn has_work(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,91 @@
+//! The memory of one pipe, owned.
+
+use crate::arena::ShmOffset;
+use crate::boot::PipePlace;
+use crate::buddy::BuddyAllocator;
+use crate::pipe::RingSize;
+use crate::ring::RingHeader;
+use allocator_api2::alloc::{AllocError, Layout};
+use allocator_api2::boxed::Box;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+/// A pipe's region of the arena; dropping it returns the region to the
+/// allocator.
+///
+/// It starts as a boxed slice and becomes a raw address at once, because the
+/// guest writes there: no Rust reference into the region is ever formed.
+#[derive(Debug)]
+pub struct PipeRegion {
+    address: NonNull<u8>,
+    allocator: BuddyAllocator,
+    offset: ShmOffset,
+    ring_size: RingSize,
+    /// How far into each ring's data anything was put, in bytes: what has to be
+    /// cleared before the region is used again.
+    touched: (u64, u64),
+}
+
+// SAFETY: the region is an owned address range; nothing is read or written
+// through it here.
+unsafe impl Send for PipeRegion {}
+
+impl PipeRegion {
+    /// Allocates a zeroed region for a pipe.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`] if the arena has no block of that size left.
+    pub fn allocate(allocator: &BuddyAllocator, ring_size: RingSize) -> Result<Self, AllocError> {
+        let size = usize::try_from(ring_size.required_size()).map_err(|_| AllocError)?;
+        // Box aligns for its element type: u64, so that the headers are aligned.
+        let boxed: Box<[MaybeUninit<u64>], BuddyAllocator> =
+            Box::try_new_zeroed_slice_in(size / 8, allocator.clone())?;
+        let (raw, allocator) = Box::into_raw_with_allocator(boxed);
+        let address = NonNull::new(raw.cast::<u8>()).ok_or(AllocError)?;
+        let offset = allocator
+            .arena()
+            .to_offset(address)
+            .map_err(|_| AllocError)?;
+        Ok(Self {
+            address,
+            allocator,
+            offset,
+            ring_size,
+            touched: (ring_size.get(), ring_size.get()),
+        })
+    }
+
+    /// Where the pipe is, as the wire says it.
+    #[must_use]
+    pub fn place(&self) -> PipePlace {
+        PipePlace {
+            shm_offset: self.offset.0,
+            ring_size: self.ring_size.get(),
+        }
+    }
+
+    /// Says how many bytes ever went through ring A and ring B, so that only
+    /// what they touched is cleared before the region is used again.
+    pub fn set_touched(&mut self, a: u64, b: u64) {
+        self.touched = (a.min(self.ring_size.get()), b.min(self.ring_size.get()));
+    }
+}
+
+impl Drop for PipeRegion {
+    fn drop(&mut self) {
+        let size = self.ring_size.required_size() as usize;
+        let Ok(layout) = Layout::from_size_align(size, align_of::<u64>()) else {
+            return;
+        };
+        let half = size / 2;
+        let (a, b) = self.touched;
+        let touched = [
+            0..RingHeader::SIZE + a as usize,
+            half..half + RingHeader::SIZE + b as usize,
+        ];
+        // SAFETY: allocated in `allocate` from the same allocator as a slice of
+        // u64 of this size, and owned by this value alone.
+        unsafe { self.allocator.release(self.address, layout, &touched) }
+    }
+}

@@ -1,0 +1,231 @@
+//! The reading end of a ring.
+
+use super::{ArenaRing, Lie, Parts, RingError, RingMemory};
+use crate::sync::{Ordering, fence};
+
+/// The one reader of a ring.
+///
+/// Its read cursor is its own: it is published to shared memory and never read
+/// back. The writer's cursor is cached, and loaded anew only when the cached one
+/// shows too little.
+#[derive(Debug)]
+pub struct Consumer<M> {
+    memory: M,
+    /// Bytes taken since the start.
+    cursor: u64,
+    /// `cursor` modulo the capacity.
+    position: usize,
+    /// The writer's cursor as last seen and checked.
+    write_seen: u64,
+    closed: bool,
+    /// Seen once, closed for good: a flag that is taken back is not believed.
+    writer_closed: bool,
+}
+
+impl<M: RingMemory> Consumer<M> {
+    /// The reading end of a fresh ring: both cursors are zero.
+    pub fn new(memory: M) -> Self {
+        Self {
+            memory,
+            cursor: 0,
+            position: 0,
+            write_seen: 0,
+            closed: false,
+            writer_closed: false,
+        }
+    }
+
+    /// Capacity of the ring, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.memory.capacity()
+    }
+
+    /// Bytes taken since the start.
+    pub fn taken(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Bytes to read as of the last look.
+    fn seen(&self) -> usize {
+        (self.write_seen - self.cursor) as usize
+    }
+
+    /// Bytes to read, after a fresh look at the writer's cursor.
+    ///
+    /// # Errors
+    ///
+    /// [`Lie::WriteCursor`] if that cursor cannot be true.
+    pub fn available(&mut self) -> Result<usize, Lie> {
+        // Acquire: pairs with the producer's Release store in `commit`; the
+        // bytes before the cursor are there.
+        let found = self.memory.header().write_cursor.load(Ordering::Acquire);
+        let (low, high) = (self.write_seen, self.cursor + self.capacity() as u64);
+        if found < low || found > high {
+            return Err(Lie::WriteCursor { found, low, high });
+        }
+        self.write_seen = found;
+        Ok(self.seen())
+    }
+
+    /// Bytes to read, looking at the writer's cursor only if the last look shows
+    /// less than `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::available`].
+    pub fn available_for(&mut self, wanted: usize) -> Result<usize, Lie> {
+        match self.seen() {
+            seen if seen >= wanted => Ok(seen),
+            _ => self.available(),
+        }
+    }
+
+    /// Takes up to `target.len()` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::WouldBlock`] if the ring is empty, which is also how a ring
+    /// at its end looks ([`Consumer::is_at_end`] tells them apart);
+    /// [`RingError::Lie`].
+    pub fn read(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
+        let len = self.peek(target)?;
+        self.consume(len);
+        Ok(len)
+    }
+
+    /// Copies up to `target.len()` bytes without taking them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::read`].
+    pub fn peek(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
+        if target.is_empty() {
+            return Ok(0);
+        }
+        let len = self.available_for(target.len())?.min(target.len());
+        if len == 0 {
+            return Err(RingError::WouldBlock);
+        }
+        let first = len.min(self.capacity() - self.position);
+        // SAFETY: both ranges are inside the capacity and between the read and
+        // the write cursor: bytes that the producer has given up. The target is
+        // a Rust slice, which never points into a ring.
+        unsafe {
+            self.memory
+                .copy_out(self.position, target.as_mut_ptr(), first);
+            let rest = target.as_mut_ptr().add(first);
+            self.memory.copy_out(0, rest, len - first);
+        }
+        Ok(len)
+    }
+
+    /// Gives `len` bytes back to the writer as room. More than was seen is cut.
+    pub fn consume(&mut self, len: usize) {
+        let len = len.min(self.seen());
+        self.cursor += len as u64;
+        self.position += len;
+        if self.position >= self.capacity() {
+            self.position -= self.capacity();
+        }
+        // Release: pairs with the producer's Acquire load in `free`; the bytes
+        // are read before they are room.
+        let header = self.memory.header();
+        header.read_cursor.store(self.cursor, Ordering::Release);
+    }
+
+    /// Says that nothing more will be taken.
+    pub fn close(&mut self) {
+        self.closed = true;
+        // Release: pairs with `Producer::is_reader_closed`; the errno is there
+        // before the flag.
+        let header = self.memory.header();
+        header.reader_closed.store(1, Ordering::Release);
+    }
+
+    /// Whether this end has closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the writer has closed. Bytes may still be left to read.
+    pub fn is_writer_closed(&mut self) -> bool {
+        if !self.writer_closed {
+            // Acquire: pairs with `Producer::close`; the final write cursor and
+            // the errno, stored before the flag, are seen after it.
+            let flag = self.memory.header().writer_closed.load(Ordering::Acquire);
+            self.writer_closed = flag != 0;
+        }
+        self.writer_closed
+    }
+
+    /// Whether the stream is at its end: the writer has closed, and a look at
+    /// its cursor *after* seeing that finds nothing left. (Looking in the other
+    /// order would lose what a writer puts between the two looks.)
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::available`].
+    pub fn is_at_end(&mut self) -> Result<bool, Lie> {
+        Ok(self.is_writer_closed() && self.available()? == 0)
+    }
+
+    /// Says that this end is about to wait for data. The caller looks at
+    /// [`Consumer::available`] and [`Consumer::is_writer_closed`] once more
+    /// before it sleeps.
+    pub fn want_data(&self) {
+        // The fence pairs with the one in `Producer::take_data_wanted`: either
+        // the producer sees the flag, or we see its cursor.
+        let header = self.memory.header();
+        header.data_wanted.store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the writer wants to be told of the room that was just published,
+    /// and there is at least `enough` of it; the wish is then taken down. Asking
+    /// for half the ring, rather than for a byte, keeps a writer asleep until
+    /// its next turn is worth a wake-up.
+    pub fn take_room_wanted(&self, enough: usize) -> bool {
+        // The fence pairs with the one in `Producer::want_room`.
+        fence(Ordering::SeqCst);
+        let header = self.memory.header();
+        if header.room_wanted.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // Not checked: whatever the writer stored only decides on a wake-up.
+        let written = header.write_cursor.load(Ordering::Relaxed);
+        let used = written.wrapping_sub(self.cursor) as usize;
+        let room = self.capacity().saturating_sub(used);
+        room >= enough.min(self.capacity()) && header.room_wanted.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Stores why the stream ends, before the flag that reports it.
+    pub fn set_errno(&self, errno: u32) {
+        // Relaxed: the flag's Release store, which follows, carries it.
+        self.memory.header().errno.store(errno, Ordering::Relaxed);
+    }
+
+    /// The errno in this ring's header.
+    pub fn errno(&self) -> u32 {
+        // Relaxed: read after a flag was seen with Acquire.
+        self.memory.header().errno.load(Ordering::Relaxed)
+    }
+}
+
+impl Consumer<ArenaRing> {
+    /// Stores why the stream ends in the header of the pipe's other ring.
+    pub fn set_peer_errno(&self, errno: u32) {
+        // Relaxed: the flag's Release store, which follows, carries it.
+        self.memory.sibling().errno.store(errno, Ordering::Relaxed);
+    }
+
+    /// What there is to read as raw memory, at most `limit` bytes of it, for the
+    /// kernel to read from. [`Consumer::consume`] gives back what was read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::available`].
+    pub fn data_parts(&mut self, limit: usize) -> Result<Parts, Lie> {
+        let len = self.available()?.min(limit);
+        Ok(self.memory.parts(self.position, len))
+    }
+}

@@ -1,0 +1,57 @@
+//! The 24 bytes before a ring's data.
+
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64};
+
+/// Head of a ring in shared memory. All fields are atomic; integers are
+/// little-endian, as x86-64 stores them.
+///
+/// | offset | size | field | written by |
+/// |---|---|---|---|
+/// | 0 | 8 | read_cursor | consumer |
+/// | 8 | 8 | write_cursor | producer |
+/// | 16 | 1 | writer_closed | producer |
+/// | 17 | 1 | reader_closed | consumer |
+/// | 18 | 1 | room_wanted | producer sets, consumer clears |
+/// | 19 | 1 | data_wanted | consumer sets, producer clears |
+/// | 20 | 4 | errno | ring B: monitor; ring A: Arca |
+///
+/// The last three are ours: a peer written against the draft leaves them zero,
+/// and nothing depends on them but whether a sleeper is woken.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct RingHeader {
+    /// Bytes that the consumer has taken since the start.
+    pub read_cursor: AtomicU64,
+    /// Bytes that the producer has put since the start.
+    pub write_cursor: AtomicU64,
+    /// Not zero: the producer will put no more.
+    pub writer_closed: AtomicU8,
+    /// Not zero: the consumer will take no more.
+    pub reader_closed: AtomicU8,
+    /// Not zero: the producer waits for room and wants to be told.
+    pub room_wanted: AtomicU8,
+    /// Not zero: the consumer waits for data and wants to be told.
+    pub data_wanted: AtomicU8,
+    /// Why the stream ends, as a Linux errno; 0 means orderly.
+    pub errno: AtomicU32,
+}
+
+impl RingHeader {
+    /// Size in shared memory, in bytes.
+    pub const SIZE: usize = 24;
+    /// Alignment in shared memory, in bytes.
+    pub const ALIGN: usize = 8;
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    use core::mem::{align_of, offset_of, size_of};
+    assert!(size_of::<RingHeader>() == RingHeader::SIZE);
+    assert!(align_of::<RingHeader>() == RingHeader::ALIGN);
+    assert!(offset_of!(RingHeader, write_cursor) == 8);
+    assert!(offset_of!(RingHeader, writer_closed) == 16);
+    assert!(offset_of!(RingHeader, reader_closed) == 17);
+    assert!(offset_of!(RingHeader, room_wanted) == 18);
+    assert!(offset_of!(RingHeader, data_wanted) == 19);
+    assert!(offset_of!(RingHeader, errno) == 20);
+};
