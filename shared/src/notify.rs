@@ -153,8 +153,9 @@ impl<'a> Sleeper<'a> {
     /// Raises the flag. The sleeper looks once more at all it sleeps for before
     /// it sleeps.
     pub fn raise(&self) {
-        // The fence pairs with the one in `take`.
-        self.0.store(ASLEEP, Ordering::Relaxed);
+        // A swap, not a store: it comes after every sender's swap that it does
+        // not undo. The fence pairs with the one in `take`.
+        self.0.swap(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
