@@ -1,0 +1,15 @@
+//! What a developer of the project types: `cargo xtask COMMAND`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`guest`] | building the guest programs, and where they are |
+//! | [`run`] | `run`: boots a guest program |
+//! | [`demo`] | the host side of the `demo` program |
+//! | [`test`] | `test`: proves it end to end |
+//! | [`tool`] | running cargo, with what is run shown |
+
+pub mod demo;
+pub mod guest;
+pub mod run;
+pub mod test;
+pub mod tool;
