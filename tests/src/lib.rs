@@ -1,1 +1,22 @@
-//! End-to-end tests.
+//! What the end-to-end tests share.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`guest`] | a guest in a process of its own, as a user runs it |
+//! | [`local`] | a guest in the test's process, for what only the library tells |
+//! | [`data`] | bytes to send, and digests of what came |
+//! | [`web`] | an HTTP server |
+//!
+//! Every wait has a deadline, and a test that fails prints what the guest logged.
+
+pub mod data;
+pub mod guest;
+pub mod local;
+pub mod web;
+
+/// Says that a test could not be done here, and why. `cargo xtask test` counts
+/// what was skipped.
+pub fn skip(reason: &str) {
+    println!("skipped: {reason}");
+    xtask::test::record_skip(reason);
+}

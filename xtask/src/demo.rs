@@ -86,6 +86,12 @@ impl Host {
     }
 }
 
+/// Sends a line in one piece: a second small segment would wait for the first
+/// to be acknowledged.
+fn say(mut stream: &TcpStream, line: &str) -> std::io::Result<()> {
+    stream.write_all(format!("{line}\n").as_bytes())
+}
+
 /// One guest's conversation with the service.
 fn serve(stream: TcpStream, expected: &str) -> Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
@@ -96,7 +102,7 @@ fn serve(stream: TcpStream, expected: &str) -> Result<()> {
             .context("reading")
     };
     let greeting = next()?;
-    writeln!(&stream, "WELCOME {greeting} from the host")?;
+    say(&stream, &format!("WELCOME {greeting} from the host"))?;
     let Ok(line) = next() else {
         return Ok(());
     };
@@ -109,7 +115,7 @@ fn serve(stream: TcpStream, expected: &str) -> Result<()> {
         Ok(answer) => format!("BAD expected {expected}, got {answer}"),
         Err(error) => format!("BAD {error:#}"),
     };
-    writeln!(&stream, "{verdict}")?;
+    say(&stream, &verdict)?;
     // To the end of the guest's side.
     std::io::copy(&mut (&stream).take(1 << 20), &mut std::io::sink())?;
     Ok(())
@@ -118,7 +124,7 @@ fn serve(stream: TcpStream, expected: &str) -> Result<()> {
 /// Asks the guest, which listens at `port`, for the digest of what it fetched.
 fn ask(port: u16) -> Result<String> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    writeln!(&stream, "DIGEST")?;
+    say(&stream, "DIGEST")?;
     stream.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
     (&stream).take(1024).read_to_string(&mut answer)?;

@@ -30,7 +30,13 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build => xtask::guest::build().map(|()| 0),
         Command::Run(run) => run.run(),
-        Command::Test(test) => test.run().map(|()| 0),
+        Command::Test(test) => match test.run() {
+            Ok(()) => Ok(0),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                Ok(1)
+            }
+        },
     };
     match result {
         Ok(code) => ExitCode::from(code),

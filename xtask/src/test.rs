@@ -4,6 +4,9 @@ use crate::guest;
 use crate::tool::{self, root};
 use anyhow::Result;
 use clap::Args;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
 
 /// What `test` takes.
 #[derive(Args)]
@@ -21,6 +24,18 @@ impl Test {
     /// If one fails.
     pub fn run(self) -> Result<()> {
         guest::build()?;
+        // Left from an earlier run, or not there at all.
+        let _ = fs::remove_file(skips());
+        let result = self.cargo();
+        let skipped = fs::read_to_string(skips()).unwrap_or_default();
+        for reason in skipped.lines() {
+            eprintln!("skipped: {reason}");
+        }
+        eprintln!("{} tests skipped", skipped.lines().count());
+        result
+    }
+
+    fn cargo(&self) -> Result<()> {
         let mut cargo = tool::cargo();
         cargo.args(["test", "--quiet", "--release", "--workspace"]);
         if !self.filter.is_empty() {
@@ -36,5 +51,19 @@ impl Test {
             .arg(root().join("target").join("loom"))
             .env("RUSTFLAGS", "--cfg loom");
         tool::check(&mut models)
+    }
+}
+
+/// Where the tests say what they skipped, a line each.
+fn skips() -> PathBuf {
+    root().join("target").join("skipped")
+}
+
+/// Says that a test could not be done here, and why.
+pub fn record_skip(reason: &str) {
+    let file = File::options().create(true).append(true).open(skips());
+    // Where the note cannot be kept, the test's own output still has it.
+    if let Ok(mut file) = file {
+        let _ = writeln!(file, "{}", reason.replace('\n', " "));
     }
 }

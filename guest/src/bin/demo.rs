@@ -1,0 +1,372 @@
+//! `demo`: the whole way once, with a transcript.
+//!
+//! ```text
+//! demo --service IP:PORT --file URL --sha256 HEX --size N [--serve-back [--port N]]
+//! ```
+//!
+//! The guest connects to a service on the host and exchanges a greeting, fetches
+//! a file over HTTP and checks its size and SHA-256 digest; with `--serve-back` it
+//! then listens, tells the service where, accepts a connection from it and
+//! serves it. `--port` is the port to listen at, 0 (the default) a free one.
+//!
+//! # What is said
+//!
+//! Text in lines, each ended by one `\n`, on two connections. `G` is the guest,
+//! `H` the host.
+//!
+//! On the connection that the guest makes to the service:
+//!
+//! | | line | meaning |
+//! |---|---|---|
+//! | G | `HELLO arca` | the greeting |
+//! | H | `WELCOME TEXT` | its answer; TEXT is printed |
+//! | G | `PORT N` | the guest listens at 127.0.0.1:N. Without `--serve-back`, the guest ends its side of the stream instead, and the last three lines are left out |
+//! | H | `OK` | after the second connection: the digest was right |
+//! | H | `BAD TEXT` | or it was not, and why |
+//! | G | | ends its side of the stream; the host, seeing that, closes |
+//!
+//! On the connection that the host makes to the guest, between `PORT` and `OK`:
+//!
+//! | | line | meaning |
+//! |---|---|---|
+//! | H | `DIGEST` | asks; the host may end its side of the stream after it |
+//! | G | `HEX N` | SHA-256 digest in 64 lower-case digits, and size in bytes, of what the guest fetched |
+//! | G | | ends its side of the stream, and reads to the end of the host's |
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::string::String;
+use arca_guest::http::{Response, Url};
+use arca_guest::net::{self, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use arca_guest::time::{Duration, Instant};
+use arca_guest::{args, println};
+use core::fmt::{self, Write};
+use sha2::{Digest, Sha256};
+
+arca_guest::entry!(main);
+
+/// Most bytes of a line.
+const MAX_LINE: usize = 1024;
+/// Bytes of the file moved at a time.
+const PIECE: usize = 256 << 10;
+
+fn main() -> Result<(), String> {
+    let options = Options::parse(args().skip(1))?;
+    let mut transcript = Transcript::start();
+
+    let mut service = connect(&options, &mut transcript)?;
+    greet(&mut service, &mut transcript)?;
+    let file = fetch(&options, &mut transcript)?;
+    check(&file, &options, &mut transcript)?;
+    if options.serve_back {
+        let listener = listen(&options, &mut service, &mut transcript)?;
+        serve(&listener, &file, &mut transcript)?;
+        confirm(&mut service, &mut transcript)?;
+    }
+    end(service, &mut transcript)?;
+
+    transcript.finish();
+    Ok(())
+}
+
+/// What the command line says.
+struct Options {
+    service: SocketAddr,
+    file: &'static str,
+    sha256: &'static str,
+    size: u64,
+    serve_back: bool,
+    port: u16,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = &'static str>) -> Result<Options, String> {
+        let (mut service, mut file, mut sha256, mut size) = (None, None, None, None);
+        let (mut serve_back, mut port) = (false, 0);
+        while let Some(name) = args.next() {
+            if name == "--serve-back" {
+                serve_back = true;
+                continue;
+            }
+            let value = args
+                .next()
+                .ok_or_else(|| format!("{name} needs a value, or is not an option"))?;
+            let invalid = || format!("{name} cannot be {value:?}");
+            match name {
+                "--service" => service = Some(value.parse().map_err(|_| invalid())?),
+                "--file" => file = Some(value),
+                "--sha256" => sha256 = Some(value),
+                "--size" => size = Some(value.parse().map_err(|_| invalid())?),
+                "--port" => port = value.parse().map_err(|_| invalid())?,
+                _ => return Err(format!("{name} is not an option")),
+            }
+        }
+        let missing = |name| {
+            move || format!("{name} is missing; `cargo xtask run` starts demo with all it needs")
+        };
+        Ok(Options {
+            service: service.ok_or_else(missing("--service"))?,
+            file: file.ok_or_else(missing("--file"))?,
+            sha256: sha256.ok_or_else(missing("--sha256"))?,
+            size: size.ok_or_else(missing("--size"))?,
+            serve_back,
+            port,
+        })
+    }
+}
+
+/// Prints each step as it is done, with its time.
+struct Transcript {
+    start: Instant,
+    step_start: Instant,
+    steps: u32,
+}
+
+impl Transcript {
+    fn start() -> Transcript {
+        println!("Arca demo: a guest without a network stack, on the host's sockets");
+        let now = Instant::now();
+        Transcript {
+            start: now,
+            step_start: now,
+            steps: 0,
+        }
+    }
+
+    /// Ends a step; what follows belongs to the next one.
+    fn step(&mut self, name: &str, what: fmt::Arguments<'_>) {
+        let took = self.step_start.elapsed();
+        self.steps += 1;
+        println!("{:3}. {name:<8} {:>9}  {what}", self.steps, Time(took));
+        self.step_start = Instant::now();
+    }
+
+    fn finish(self) {
+        println!(
+            "done: {} steps in {}",
+            self.steps,
+            Time(self.start.elapsed())
+        );
+    }
+}
+
+/// A duration as people read it.
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0.as_micros() {
+            micros @ 0..1_000 => format!("{micros} µs"),
+            micros @ 1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+            micros => format!("{:.2} s", micros as f64 / 1e6),
+        };
+        f.pad(&text)
+    }
+}
+
+fn connect(options: &Options, transcript: &mut Transcript) -> Result<Lines, String> {
+    let place = options.service;
+    let stream = net::connect(place).map_err(|error| format!("connect {place}: {error}"))?;
+    transcript.step(
+        "connect",
+        format_args!("{} to the service at {place}", stream.local_addr()),
+    );
+    Ok(Lines::new(stream))
+}
+
+fn greet(service: &mut Lines, transcript: &mut Transcript) -> Result<(), String> {
+    let sent = service.say(format_args!("HELLO arca"))?;
+    let answer = service.hear()?;
+    let Some(text) = answer.strip_prefix("WELCOME ") else {
+        return Err(format!("the service answered the greeting with {answer:?}"));
+    };
+    transcript.step(
+        "greet",
+        format_args!("{sent} B sent, {} B received: {text:?}", answer.len() + 1),
+    );
+    Ok(())
+}
+
+/// What was fetched.
+struct File {
+    size: u64,
+    sha256: String,
+}
+
+fn fetch(options: &Options, transcript: &mut Transcript) -> Result<File, String> {
+    let text = options.file;
+    let failed = |error: &dyn fmt::Display| format!("{text}: {error}");
+    let url = Url::parse(text).map_err(|error| failed(&error))?;
+    let stream = net::connect_host(url.host, url.port).map_err(|error| failed(&error))?;
+    stream
+        .write_all(url.request().as_bytes())
+        .map_err(|error| failed(&error))?;
+    let mut response = Response::receive(stream).map_err(|error| failed(&error))?;
+    if response.status != 200 {
+        return Err(format!("{text}: {} {}", response.status, response.reason));
+    }
+    let mut buffer = alloc::vec![0; PIECE];
+    let mut digest = Sha256::new();
+    let mut size = 0;
+    loop {
+        let count = response.read(&mut buffer).map_err(|error| failed(&error))?;
+        if count == 0 {
+            break;
+        }
+        digest.update(&buffer[..count]);
+        size += count as u64;
+    }
+    transcript.step("fetch", format_args!("{text}, {size} B"));
+    let mut sha256 = String::with_capacity(64);
+    for byte in digest.finalize() {
+        // Writing to a string cannot fail.
+        let _ = write!(sha256, "{byte:02x}");
+    }
+    Ok(File { size, sha256 })
+}
+
+fn check(file: &File, options: &Options, transcript: &mut Transcript) -> Result<(), String> {
+    if file.size != options.size {
+        return Err(format!(
+            "{} B were fetched of a file of {} B",
+            file.size, options.size
+        ));
+    }
+    if !file.sha256.eq_ignore_ascii_case(options.sha256) {
+        return Err(format!(
+            "the digest of what was fetched is {}, not {}",
+            file.sha256, options.sha256
+        ));
+    }
+    transcript.step(
+        "check",
+        format_args!("sha-256 {}, as it should be", file.sha256),
+    );
+    Ok(())
+}
+
+fn listen(
+    options: &Options,
+    service: &mut Lines,
+    transcript: &mut Transcript,
+) -> Result<TcpListener, String> {
+    let place = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+    let listener = net::bind(place).map_err(|error| format!("listen on {place}: {error}"))?;
+    let port = match options.port {
+        0 => listener.local_addr().port(),
+        port => port,
+    };
+    let sent = service.say(format_args!("PORT {port}"))?;
+    transcript.step(
+        "listen",
+        format_args!("on port {port}, told the service in {sent} B"),
+    );
+    Ok(listener)
+}
+
+fn serve(listener: &TcpListener, file: &File, transcript: &mut Transcript) -> Result<(), String> {
+    let (stream, peer) = listener
+        .accept()
+        .map_err(|error| format!("accept: {error}"))?;
+    transcript.step("accept", format_args!("a connection from {peer}"));
+    let mut client = Lines::new(stream);
+    let request = client.hear()?;
+    if request != "DIGEST" {
+        return Err(format!("{peer} asked for {request:?}"));
+    }
+    let sent = client.say(format_args!("{} {}", file.sha256, file.size))?;
+    client.end()?;
+    transcript.step(
+        "serve",
+        format_args!("{} B received, {sent} B sent", request.len() + 1),
+    );
+    Ok(())
+}
+
+fn confirm(service: &mut Lines, transcript: &mut Transcript) -> Result<(), String> {
+    match service.hear()?.as_str() {
+        "OK" => transcript.step("confirm", format_args!("the service got the right digest")),
+        answer => return Err(format!("the service says {answer:?}")),
+    }
+    Ok(())
+}
+
+fn end(mut service: Lines, transcript: &mut Transcript) -> Result<(), String> {
+    service.end()?;
+    transcript.step("end", format_args!("both sides have ended the stream"));
+    Ok(())
+}
+
+/// A connection on which lines are said and heard.
+struct Lines {
+    stream: TcpStream,
+    /// What was read beyond the last line.
+    ahead: String,
+}
+
+impl Lines {
+    fn new(stream: TcpStream) -> Lines {
+        Lines {
+            stream,
+            ahead: String::new(),
+        }
+    }
+
+    /// Sends a line; gives its length with its end.
+    fn say(&mut self, line: fmt::Arguments<'_>) -> Result<usize, String> {
+        let line = format!("{line}\n");
+        match self.stream.write_all(line.as_bytes()) {
+            Ok(()) => Ok(line.len()),
+            Err(error) => Err(format!("send {line:?}: {error}")),
+        }
+    }
+
+    /// Receives the next line, without its end.
+    fn hear(&mut self) -> Result<String, String> {
+        loop {
+            if let Some(at) = self.ahead.find('\n') {
+                let rest = self.ahead.split_off(at + 1);
+                let mut line = core::mem::replace(&mut self.ahead, rest);
+                line.truncate(at);
+                return Ok(line);
+            }
+            if self.ahead.len() > MAX_LINE {
+                return Err(format!("a line is longer than {MAX_LINE} bytes"));
+            }
+            if self.read()? == 0 {
+                return Err(format!(
+                    "the stream ended where a line was due, after {:?}",
+                    self.ahead
+                ));
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<usize, String> {
+        let mut buffer = [0; 256];
+        let count = self
+            .stream
+            .read(&mut buffer)
+            .map_err(|error| format!("receive: {error}"))?;
+        self.ahead
+            .push_str(&String::from_utf8_lossy(&buffer[..count]));
+        Ok(count)
+    }
+
+    /// Ends this side of the stream and reads to the end of the other.
+    fn end(&mut self) -> Result<(), String> {
+        self.stream
+            .shutdown(Shutdown::Write)
+            .map_err(|error| format!("end the stream: {error}"))?;
+        while self.read()? > 0 {
+            if self.ahead.len() > MAX_LINE {
+                return Err(format!("{:?} where the stream's end was due", self.ahead));
+            }
+        }
+        Ok(())
+    }
+}

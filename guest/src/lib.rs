@@ -1,0 +1,64 @@
+//! The Arca runtime: what stands in for an operating system and `std` under a
+//! guest program.
+//!
+//! A program is `no_std`, `no_main`, names its `main` with [`entry!`], and has
+//! then what a program on Linux has: a heap, standard streams, arguments, an exit
+//! code, `log`, clocks, tasks, and TCP, which the host's sockets carry.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`entry`](mod@entry) | from the first instruction to `main` |
+//! | [`boot`] | the boot information |
+//! | [`env`] | arguments, random seed |
+//! | [`process`] | exit codes, exit |
+//! | [`stdio`] | standard streams, `print!` |
+//! | `logger` | the `log` records' way to the host |
+//! | [`time`] | clocks |
+//! | [`timer`] | `sleep`, `timeout` |
+//! | [`executor`] | tasks |
+//! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
+//! | [`sync`] | channels, mutexes |
+//! | [`net`] | TCP |
+//! | [`http`] | a small HTTP client |
+//! | `machine`, [`registers`], [`vcpu`], `heap`, `memory`, `uart`, `panic` | what lies on the bare machine |
+//!
+//! Without the feature `programs` the crate has no entry point, panic handler,
+//! allocator or memory functions, and compiles beside `std`.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod boot;
+pub mod entry;
+pub mod env;
+pub mod executor;
+mod heap;
+pub mod http;
+mod logger;
+mod machine;
+#[cfg(any(feature = "programs", test))]
+mod memory;
+pub mod net;
+#[cfg(feature = "programs")]
+mod panic;
+pub mod process;
+pub mod registers;
+pub mod runtime;
+pub mod stdio;
+pub mod sync;
+pub mod time;
+pub mod timer;
+#[cfg(feature = "programs")]
+mod uart;
+pub mod vcpu;
+
+pub use arca_shared::boot::BootInfo;
+pub use embassy_futures::{join, select, yield_now};
+pub use env::{args, random_seed};
+pub use executor::{JoinHandle, spawn};
+pub use futures_util as futures;
+pub use log;
+pub use process::{ExitCode, exit};
+pub use runtime::block_on;
+pub use timer::{Elapsed, sleep, sleep_until, timeout};

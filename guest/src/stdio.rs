@@ -1,0 +1,309 @@
+//! Standard output, standard error and standard input: pipes to the host like
+//! any other.
+//!
+//! Standard output is buffered by lines, as in `std`. A write waits while its
+//! pipe is full, so a program runs no faster than its output is taken. When
+//! nobody takes it any more, because the host closed its end, a write fails with
+//! [`Closed`], and `print!` drops what it has.
+
+use crate::sync::{Lock, Mutex};
+use crate::{boot, logger, runtime};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use arca_shared::net::{StandardReader, StandardWriter};
+use core::fmt;
+
+/// The host has closed its end of a standard stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("broken pipe")]
+pub struct Closed;
+
+/// Most bytes of an unfinished line that are kept back.
+const LINE_CAPACITY: usize = 4096;
+
+/// Standard output's pipe and the line begun.
+struct LineWriter {
+    pipe: StandardWriter,
+    line: Vec<u8>,
+}
+
+impl LineWriter {
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Closed> {
+        let (lines, rest) = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(newline) => bytes.split_at(newline + 1),
+            None => (&[][..], bytes),
+        };
+        if !lines.is_empty() {
+            if self.line.len() + lines.len() <= LINE_CAPACITY {
+                // One write, and one wake of the host, instead of two.
+                self.line.extend_from_slice(lines);
+                self.flush()?;
+            } else {
+                self.flush()?;
+                self.pipe.write_all(lines).map_err(|_| Closed)?;
+            }
+        }
+        if self.line.len() + rest.len() > LINE_CAPACITY {
+            self.flush()?;
+            if rest.len() >= LINE_CAPACITY {
+                return self.pipe.write_all(rest).map_err(|_| Closed);
+            }
+        }
+        self.line.extend_from_slice(rest);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        if self.line.is_empty() {
+            return Ok(());
+        }
+        let written = self.pipe.write_all(&self.line);
+        self.line.clear();
+        written.map_err(|_| Closed)
+    }
+}
+
+static STDOUT: Lock<Option<LineWriter>> = Lock::new(None);
+
+/// Not a [`Lock`]: waiting for input may take for ever, and other tasks run
+/// meanwhile.
+static STDIN: Mutex<Option<LineReader>> = Mutex::new(None);
+
+/// Joins the pipes of standard output and standard input.
+pub(crate) fn init() {
+    let info = boot::info();
+    let reactor = runtime::reactor();
+    match StandardWriter::join(reactor, info.stdout) {
+        Ok(pipe) => STDOUT.with(|stdout| {
+            *stdout = Some(LineWriter {
+                pipe,
+                line: Vec::with_capacity(LINE_CAPACITY),
+            });
+        }),
+        Err(error) => panic!("the pipe of standard output: {error}"),
+    }
+    match StandardReader::join(reactor, info.stdin) {
+        Ok(pipe) => with_stdin(|stdin| {
+            *stdin = Some(LineReader {
+                pipe,
+                ahead: Vec::new(),
+                taken: 0,
+            });
+        }),
+        Err(error) => panic!("the pipe of standard input: {error}"),
+    }
+}
+
+/// A handle to standard output; see [`stdout`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stdout(());
+
+/// Standard output. What one call writes is not mixed with what others write.
+#[must_use]
+pub fn stdout() -> Stdout {
+    Stdout(())
+}
+
+impl Stdout {
+    /// Writes all of `bytes`; what follows the last newline may be kept back
+    /// until the line is finished.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if nobody takes standard output any more.
+    pub fn write_all(self, bytes: &[u8]) -> Result<(), Closed> {
+        STDOUT.with(|stdout| stdout.as_mut().ok_or(Closed)?.write_all(bytes))
+    }
+
+    /// Writes an unfinished line.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if nobody takes standard output any more.
+    pub fn flush(self) -> Result<(), Closed> {
+        STDOUT.with(|stdout| stdout.as_mut().ok_or(Closed)?.flush())
+    }
+}
+
+impl fmt::Write for Stdout {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write_all(text.as_bytes()).map_err(|Closed| fmt::Error)
+    }
+}
+
+/// Flushes standard output on the way out. If this vCPU was stopped in the
+/// middle of a write, the rest of it is lost, as in `std`.
+pub(crate) fn flush_at_exit() {
+    if !STDOUT.is_held_here() {
+        // A closed pipe is no reason not to exit.
+        let _ = stdout().flush();
+    }
+}
+
+/// Pushes an unfinished line into the pipe as far as there is room, for a panic.
+#[cfg(feature = "programs")]
+pub(crate) fn flush_without_waiting() {
+    if let Some(mut stdout) = STDOUT.try_lock()
+        && let Some(LineWriter { pipe, line }) = stdout.as_mut()
+    {
+        // A full or closed pipe takes less; nothing more can be done for it.
+        let _ = pipe.try_write(line);
+    }
+}
+
+/// Standard input's pipe and what was read of it but not yet asked for.
+struct LineReader {
+    pipe: StandardReader,
+    ahead: Vec<u8>,
+    /// Bytes at the start of `ahead` that were handed out.
+    taken: usize,
+}
+
+impl LineReader {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Closed> {
+        let ahead = &self.ahead[self.taken..];
+        if ahead.is_empty() {
+            return self.pipe.read(buffer).map_err(|_| Closed);
+        }
+        let count = ahead.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&ahead[..count]);
+        self.taken += count;
+        Ok(count)
+    }
+
+    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<usize, Closed> {
+        let before = line.len();
+        loop {
+            if self.taken == self.ahead.len() {
+                self.taken = 0;
+                self.ahead.resize(LINE_CAPACITY, 0);
+                let count = self.pipe.read(&mut self.ahead);
+                self.ahead
+                    .truncate(count.as_ref().map_or(0, |&count| count));
+                if count.map_err(|_| Closed)? == 0 {
+                    return Ok(line.len() - before);
+                }
+            }
+            let ahead = &self.ahead[self.taken..];
+            let newline = ahead.iter().position(|&byte| byte == b'\n');
+            let count = newline.map_or(ahead.len(), |at| at + 1);
+            line.extend_from_slice(&ahead[..count]);
+            self.taken += count;
+            if newline.is_some() {
+                return Ok(line.len() - before);
+            }
+        }
+    }
+}
+
+fn with_stdin<R>(f: impl FnOnce(&mut Option<LineReader>) -> R) -> R {
+    f(&mut runtime::block_on(STDIN.lock()))
+}
+
+/// A handle to standard input; see [`stdin`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stdin(());
+
+/// Standard input.
+#[must_use]
+pub fn stdin() -> Stdin {
+    Stdin(())
+}
+
+impl Stdin {
+    /// Reads what is there, up to the size of `buffer`; waits until there is
+    /// something. 0 is the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the pipe has failed.
+    pub fn read(self, buffer: &mut [u8]) -> Result<usize, Closed> {
+        with_stdin(|stdin| stdin.as_mut().ok_or(Closed)?.read(buffer))
+    }
+
+    /// Appends the next line, with its newline, and says how many bytes that
+    /// were; the last line may lack the newline, and 0 is the end. Bytes that are
+    /// not UTF-8 are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the pipe has failed.
+    pub fn read_line(self, line: &mut String) -> Result<usize, Closed> {
+        let mut bytes = Vec::new();
+        let count = with_stdin(|stdin| stdin.as_mut().ok_or(Closed)?.read_line(&mut bytes))?;
+        line.push_str(&String::from_utf8_lossy(&bytes));
+        Ok(count)
+    }
+
+    /// The lines to come, without their newlines.
+    pub fn lines(self) -> impl Iterator<Item = Result<String, Closed>> {
+        core::iter::from_fn(move || {
+            let mut line = String::new();
+            match self.read_line(&mut line) {
+                Ok(0) => None,
+                Ok(_) => {
+                    if line.ends_with('\n') {
+                        line.pop();
+                    }
+                    Some(Ok(line))
+                }
+                Err(error) => Some(Err(error)),
+            }
+        })
+    }
+}
+
+/// The text of `arguments`, formatted before a stream's lock is taken: what is
+/// formatted may print itself.
+fn text_of(arguments: fmt::Arguments<'_>, end: &str) -> String {
+    match arguments.as_str() {
+        Some(text) => [text, end].concat(),
+        None => format!("{arguments}{end}"),
+    }
+}
+
+/// What `print!` and `println!` expand to.
+#[doc(hidden)]
+pub fn print(arguments: fmt::Arguments<'_>, end: &str) {
+    // Output that nobody takes is dropped.
+    let _ = stdout().write_all(text_of(arguments, end).as_bytes());
+}
+
+/// What `eprint!` and `eprintln!` expand to.
+#[doc(hidden)]
+pub fn eprint(arguments: fmt::Arguments<'_>, end: &str) {
+    logger::write_raw(&text_of(arguments, end));
+}
+
+/// Prints to standard output. Output that nobody takes any more is dropped.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => {
+        $crate::stdio::print(::core::format_args!($($argument)*), "")
+    };
+}
+
+/// Prints to standard output, with a newline.
+#[macro_export]
+macro_rules! println {
+    ($($argument:tt)*) => {
+        $crate::stdio::print(::core::format_args!($($argument)*), "\n")
+    };
+}
+
+/// Prints to the host's standard error, as it is: not as a log record.
+#[macro_export]
+macro_rules! eprint {
+    ($($argument:tt)*) => {
+        $crate::stdio::eprint(::core::format_args!($($argument)*), "")
+    };
+}
+
+/// Prints to the host's standard error, with a newline.
+#[macro_export]
+macro_rules! eprintln {
+    ($($argument:tt)*) => {
+        $crate::stdio::eprint(::core::format_args!($($argument)*), "\n")
+    };
+}

@@ -1,0 +1,101 @@
+//! Which vCPU this code runs on, and what each has of its own.
+//!
+//! A ring-3 guest cannot rely on a segment base to find its vCPU: not every KVM
+//! lets ring 3 set one. The stack pointer serves instead: each vCPU has a stack
+//! of its own, whose top it records here before anything else runs.
+
+use arca_shared::layout::{MAX_VCPUS, STACK_SIZE};
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// What a vCPU has of its own. Only that vCPU writes it.
+struct Vcpu {
+    /// Its stack pointer at entry; 0 until it has entered.
+    stack_top: AtomicUsize,
+    /// How many tasks are being run on its stack, one inside the other.
+    nesting: AtomicU32,
+    /// How many waits on its stack must not run tasks.
+    undisturbed: AtomicU32,
+}
+
+static VCPUS: [Vcpu; MAX_VCPUS] = [const {
+    Vcpu {
+        stack_top: AtomicUsize::new(0),
+        nesting: AtomicU32::new(0),
+        undisturbed: AtomicU32::new(0),
+    }
+}; MAX_VCPUS];
+
+/// Most tasks that run inside one another on one stack. A task that makes a
+/// blocking call has others run meanwhile, on top of it; the bound keeps the
+/// stack from overflowing.
+const MAX_NESTING: u32 = 16;
+
+fn stack_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: copies the stack pointer and touches nothing else.
+    unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
+/// Records the stack of the vCPU that calls this, near the top of its stack.
+///
+/// # Errors
+///
+/// Gives the index back if it is not below [`MAX_VCPUS`].
+pub(crate) fn enter(index: usize) -> Result<(), usize> {
+    let vcpu = VCPUS.get(index).ok_or(index)?;
+    // The caller's frames lie above this point; a page covers them, and stacks
+    // are separated by a guard page, so no two ranges overlap.
+    let top = stack_pointer().next_multiple_of(4096);
+    // Relaxed: only the vCPU itself needs its own entry to be there; another
+    // vCPU that does not see it yet finds no match in it, which is right.
+    vcpu.stack_top.store(top, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Index of the vCPU that this code runs on.
+#[must_use]
+pub fn current() -> usize {
+    let pointer = stack_pointer();
+    VCPUS
+        .iter()
+        .position(|vcpu| {
+            // Relaxed: see `enter`.
+            let top = vcpu.stack_top.load(Ordering::Relaxed);
+            top.wrapping_sub(pointer) <= STACK_SIZE as usize
+        })
+        .unwrap_or(0)
+}
+
+/// Whether the current vCPU may start a task now, on top of what it runs.
+pub(crate) fn may_run_tasks() -> bool {
+    may_run_tasks_on(current())
+}
+
+/// Whether that vCPU may start a task; what another one says may be outdated.
+pub(crate) fn may_run_tasks_on(index: usize) -> bool {
+    let vcpu = &VCPUS[index];
+    // Relaxed, here and below: only the vCPU itself writes its counters, and
+    // whoever else reads them takes the answer for a hint.
+    vcpu.undisturbed.load(Ordering::Relaxed) == 0
+        && vcpu.nesting.load(Ordering::Relaxed) < MAX_NESTING
+}
+
+/// Runs `task` and counts it among those on this stack meanwhile.
+pub(crate) fn nested<R>(task: impl FnOnce() -> R) -> R {
+    counted(&VCPUS[current()].nesting, task)
+}
+
+/// Runs `wait` without any task being started on this vCPU meanwhile, so that
+/// none can ask for what the waiting code holds.
+pub(crate) fn undisturbed<R>(wait: impl FnOnce() -> R) -> R {
+    counted(&VCPUS[current()].undisturbed, wait)
+}
+
+fn counted<R>(counter: &AtomicU32, f: impl FnOnce() -> R) -> R {
+    counter.fetch_add(1, Ordering::Relaxed);
+    let result = f();
+    counter.fetch_sub(1, Ordering::Relaxed);
+    result
+}

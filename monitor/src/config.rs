@@ -1,0 +1,70 @@
+//! What a session's monitor is to allow and how it works.
+
+use crate::policy::PolicyConfig;
+use crate::sizing::PipeSizes;
+use std::time::Duration;
+
+/// Configuration of a [`Monitor`](crate::Monitor).
+#[derive(Clone, Debug)]
+pub struct MonitorConfig {
+    /// How much of everything there may be.
+    pub limits: Limits,
+    /// What the guest may reach.
+    pub policy: PolicyConfig,
+    /// How large data pipes are.
+    pub pipe_sizes: PipeSizes,
+    /// How long, after the guest is gone, a connection may go without progress
+    /// before what it still had to send is given up.
+    pub drain: Duration,
+    /// How long the monitor may look for work before it sleeps. It looks that
+    /// long only where that has paid off lately; zero means that it never does.
+    pub busy_poll: Duration,
+    /// Bytes that a connection may move in each direction before others have
+    /// their turn.
+    pub turn_budget: usize,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            policy: PolicyConfig::default(),
+            pipe_sizes: PipeSizes::default(),
+            drain: Duration::from_secs(5),
+            busy_poll: Duration::from_micros(50),
+            turn_budget: 256 << 10,
+        }
+    }
+}
+
+/// Limits of one session. A request past one gets an error, never less than
+/// what others have already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections; past it a connect gets ENFILE, an accept waits.
+    pub connections: usize,
+    /// Listeners; past it a listen gets ENFILE.
+    pub listeners: usize,
+    /// Accepts that wait; past it an accept gets EAGAIN.
+    pub accepts: usize,
+    /// Connects on their way; past it a connect gets EAGAIN.
+    pub connects: usize,
+    /// Names being resolved; past it a connect by name gets EAGAIN.
+    pub lookups: usize,
+    /// Percent of the arena that data pipes may take; past it a connect gets
+    /// ENOBUFS, an accept waits.
+    pub arena_percent: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            listeners: 1_024,
+            accepts: 4_096,
+            connects: 4_096,
+            lookups: 256,
+            arena_percent: 100,
+        }
+    }
+}

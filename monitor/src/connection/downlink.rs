@@ -1,0 +1,113 @@
+//! From TCP to Arca.
+
+use super::{CHUNK, Connection};
+use crate::relay::Relay;
+use crate::sys;
+use arca_shared::ring::Lie;
+use nix::errno::Errno;
+use std::net::Shutdown;
+
+/// What becomes of the bytes that TCP delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Downlink {
+    /// They go into ring B.
+    Open,
+    /// TCP has come to its end, and Arca is told once it has read all of ring B:
+    /// a draft peer that sees the flag first may lose the last bytes.
+    Ending,
+    /// There are no more, or Arca does not want them.
+    Done,
+}
+
+impl Connection {
+    /// Receives into ring B; whether there is more that could be received.
+    pub(super) fn run_downlink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+        let mut budget = relay.budget;
+        loop {
+            match self.downlink {
+                Downlink::Done => {
+                    self.refuse_late_data(relay)?;
+                    return Ok(false);
+                }
+                Downlink::Ending => {
+                    self.end_downlink(relay)?;
+                    return Ok(false);
+                }
+                Downlink::Open => {}
+            }
+            if self.reader_gone() {
+                if let Some(socket) = &self.socket {
+                    // Fails only if the connection is gone already.
+                    let _ = socket.shutdown(Shutdown::Read);
+                }
+                self.close_write(relay);
+                return Ok(false);
+            }
+            let Some(socket) = &self.socket else {
+                self.downlink = Downlink::Ending;
+                continue;
+            };
+            if !self.ready.readable {
+                return Ok(false);
+            }
+            if budget == 0 {
+                return Ok(true);
+            }
+            let room = self.to_arca.room_parts(budget.min(CHUNK))?;
+            if room.is_empty() {
+                // The ring is looked at once more after the wish.
+                self.to_arca.want_room();
+                if self.to_arca.free()? == 0 && !self.reader_gone() {
+                    relay.stats.ring_full += 1;
+                    return Ok(false);
+                }
+                continue;
+            }
+            match sys::receive(socket, &room) {
+                Ok(0) => self.downlink = Downlink::Ending,
+                Ok(len) => {
+                    self.to_arca.commit(len);
+                    if self.to_arca.take_data_wanted() {
+                        relay.notifier.mark(self.slot);
+                    }
+                    budget -= len.min(budget);
+                    relay.stats.bytes_from_tcp += len as u64;
+                    // A short count: nothing is left, unless an end or an error
+                    // is, and epoll says when there is more.
+                    if len < room.len() && !self.ready.ended {
+                        self.ready.readable = false;
+                    }
+                }
+                Err(Errno::EAGAIN) => self.ready.readable = false,
+                Err(errno) => self.fail(sys::wire_errno(errno), relay),
+            }
+        }
+    }
+
+    /// TCP has come to its end: tells Arca, a draft peer only once it has read
+    /// everything.
+    fn end_downlink(&mut self, relay: &Relay) -> Result<(), Lie> {
+        let unread = self.to_arca.free()? < self.to_arca.capacity();
+        if unread && !relay.greeted && !self.reader_gone() {
+            self.to_arca.want_room();
+            if self.to_arca.free()? < self.to_arca.capacity() {
+                return Ok(());
+            }
+        }
+        self.close_write(relay);
+        Ok(())
+    }
+
+    /// While ring A drains after Arca has closed both ends, data that comes is
+    /// answered with a reset, as the kernel does for a closed socket.
+    fn refuse_late_data(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+        if !self.leaving || !self.ready.readable {
+            return Ok(());
+        }
+        self.ready.readable = false;
+        if self.socket.as_ref().is_some_and(sys::has_unread) {
+            self.abort(relay)?;
+        }
+        Ok(())
+    }
+}

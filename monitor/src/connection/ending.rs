@@ -1,0 +1,124 @@
+//! The ways in which a connection ends that concern both directions.
+
+use super::{CHUNK, Connection, Downlink, Uplink};
+use crate::relay::Relay;
+use crate::sys;
+use arca_shared::errno::Errno;
+use arca_shared::ring::Lie;
+
+impl Connection {
+    /// Whether Arca closed an end with the wish for an abortive close.
+    pub(super) fn wants_abort(&mut self) -> bool {
+        // Both flags are looked at, each before the errno that it publishes.
+        let closed = self.from_arca.is_writer_closed() | self.to_arca.is_reader_closed();
+        closed && self.socket.is_some() && self.from_arca.errno() != 0
+    }
+
+    /// Whether Arca has closed both of its ends while the socket is open.
+    pub(super) fn is_left(&mut self) -> bool {
+        self.socket.is_some() && self.writer_gone() && self.reader_gone()
+    }
+
+    /// Arca has closed both ends: what close does on Linux. Bytes that it left
+    /// unread make it a reset; else what it wrote is still sent.
+    pub(super) fn leave(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+        if !self.leaving {
+            self.leaving = true;
+            if self.to_arca.free()? < self.to_arca.capacity() {
+                return self.abort(relay);
+            }
+            // A look at what is still in the kernel, if ring A is not drained
+            // in this turn already: then the kernel's own close sees to it.
+            self.ready.readable = self.from_arca.available()? > 0;
+            self.close_write(relay);
+        }
+        if self.uplink != Uplink::Open {
+            self.close_socket();
+        }
+        Ok(())
+    }
+
+    /// Sends what the socket takes at once and resets the connection.
+    pub(super) fn abort(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+        if let Some(socket) = self.socket.take() {
+            sys::reset_on_close(&socket);
+            relay.stats.reset += 1;
+            while self.uplink == Uplink::Open {
+                let data = self.from_arca.data_parts(CHUNK)?;
+                if data.is_empty() {
+                    break;
+                }
+                match sys::send(&socket, &data) {
+                    Ok(len) => {
+                        relay.stats.bytes_to_tcp += len as u64;
+                        self.from_arca.consume(len);
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        if self.uplink == Uplink::Open {
+            self.uplink = Uplink::Discarding;
+        }
+        self.close_read(relay);
+        self.close_write(relay);
+        Ok(())
+    }
+
+    /// A receive failed: the connection is dead in both directions.
+    pub(super) fn fail(&mut self, errno: Errno, relay: &mut Relay) {
+        self.store_errno(errno, relay);
+        self.socket = None;
+        if self.uplink == Uplink::Open {
+            self.uplink = Uplink::Discarding;
+        }
+        self.close_read(relay);
+        if self.downlink == Downlink::Open {
+            self.downlink = Downlink::Ending;
+        }
+    }
+
+    /// Looks for an error that no receive will report, because nothing more is
+    /// received: an Arca that only writes, and may wait for room, is told.
+    pub(super) fn check_error(&mut self, relay: &mut Relay) {
+        if !self.ready.failed || self.downlink == Downlink::Open || self.uplink != Uplink::Open {
+            return;
+        }
+        self.ready.failed = false;
+        if let Some(errno) = self.socket.as_ref().and_then(sys::take_error) {
+            self.fail(sys::wire_errno(errno), relay);
+        }
+    }
+
+    /// Arca stored a cursor that cannot be true: resets this connection, and
+    /// looks at nothing but its flags from now on.
+    pub(super) fn condemn(&mut self, lie: Lie, relay: &mut Relay) {
+        self.condemned = true;
+        self.store_errno(Errno::EPROTO, relay);
+        if let Some(socket) = self.socket.take() {
+            sys::reset_on_close(&socket);
+        }
+        self.uplink = Uplink::Done;
+        self.close_read(relay);
+        self.close_write(relay);
+        let id = self.id;
+        relay.warn(format_args!("connection {id} is reset: its ring's {lie}"));
+    }
+
+    /// Resets the connection, whatever Arca still wants: the session is over.
+    pub(crate) fn reset(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            sys::reset_on_close(&socket);
+        }
+    }
+
+    /// Closes the socket as Arca asked for.
+    pub(super) fn close_socket(&mut self) {
+        if let Some(socket) = self.socket.take()
+            && self.linger == 1
+        {
+            // SO_LINGER of zero seconds.
+            sys::reset_on_close(&socket);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! One connection: a socket on one side, a data pipe on the other.
+//!
+//! # Primer
+//!
+//! Two streams that know little of each other:
+//!
+//! ```text
+//!             ring A                    socket
+//!   Arca ──────────────▶ uplink ──────────────▶ TCP peer
+//!        ◀────────────── downlink ◀────────────
+//!             ring B
+//! ```
+//!
+//! [`Uplink`] and [`Downlink`] name the states of each, a sentence a state. What
+//! takes them from one to the next:
+//!
+//! | what happens | uplink | downlink |
+//! |---|---|---|
+//! | Arca closed its writer, ring A is drained | shutdown(Write), close_read(A): Done | |
+//! | TCP end of stream | | close_write(B): Done |
+//! | Arca closed its reader | | close_write(B), shutdown(Read): Done |
+//! | a send fails | errno, close_read(A): Discarding | reads on, what the kernel still has |
+//! | a receive fails | errno, close_read(A): Discarding | close_write(B): Done; the socket is closed |
+//! | Arca closed both ends | drains ring A, then closes the socket: Done | close_write(B): Done |
+//! | ... and left bytes unread | what the socket takes at once is sent, then a reset | Done |
+//! | Arca closed an end with an errno in header A | the same | Done |
+//! | a cursor that cannot be true | a reset, EPROTO, close_read(A): Done | close_write(B): Done |
+//!
+//! The errno goes to header B, before the flag that reports it, and the first
+//! one stays. The region is freed when the socket is closed and all four flags
+//! of the pipe are set, and not before: only then does nobody look at it again.
+//!
+//! Each of the two calls that move data names the ring's own memory, and the
+//! cursors move only after it returned: no region is freed, and no room given,
+//! while the kernel works on it.
+
+mod downlink;
+mod ending;
+mod uplink;
+
+pub(crate) use downlink::Downlink;
+pub(crate) use uplink::Uplink;
+
+use crate::relay::Relay;
+use arca_shared::errno::Errno;
+use arca_shared::notify::Slot;
+use arca_shared::pipe::BidirectionalPipe;
+use arca_shared::region::PipeRegion;
+use arca_shared::ring::{ArenaRing, Consumer, Lie, Producer};
+use nix::sys::epoll::EpollFlags;
+use socket2::Socket;
+
+/// Most bytes that one system call moves: what one side does with a chunk, the
+/// other can already do with the one before.
+const CHUNK: usize = 128 << 10;
+
+/// What is left to do after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing until the socket or the pipe changes.
+    Idle,
+    /// More, as soon as others have had their turn.
+    Again,
+    /// Nothing at all: the region can be freed.
+    Over,
+}
+
+/// What epoll said about the socket and no call has contradicted since.
+#[derive(Clone, Copy, Debug)]
+struct Readiness {
+    readable: bool,
+    writable: bool,
+    /// The peer has ended its stream, or there is an error: a short read does
+    /// not mean that nothing is left to learn.
+    ended: bool,
+    /// There is an error.
+    failed: bool,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    id: u32,
+    slot: Slot,
+    /// None once it is closed, which may be long before Arca closes the pipe.
+    socket: Option<Socket>,
+    uplink: Uplink,
+    downlink: Downlink,
+    /// Ring A, toward TCP.
+    from_arca: Consumer<ArenaRing>,
+    /// Ring B, toward Arca.
+    to_arca: Producer<ArenaRing>,
+    ready: Readiness,
+    /// An errno is in header B.
+    has_errno: bool,
+    /// Arca closed both ends: the socket is closed as soon as ring A is empty.
+    leaving: bool,
+    /// Arca broke a rule of the pipe: its cursors are not looked at again.
+    condemned: bool,
+    /// Arca is gone: both ends count as closed by it.
+    orphaned: bool,
+    /// It waits in the monitor's queue.
+    pub(crate) queued: bool,
+    /// SO_LINGER as Arca set it, in the encoding of the wire. It is not given
+    /// to the kernel, whose close would then block the monitor.
+    pub(crate) linger: u64,
+    /// Last: the rings above lie in it.
+    region: PipeRegion,
+}
+
+impl Connection {
+    /// Joins a connected socket and a fresh pipe, which lies in `region`.
+    pub(crate) fn new(
+        id: u32,
+        socket: Socket,
+        pipe: BidirectionalPipe,
+        region: PipeRegion,
+    ) -> Self {
+        let slot = Slot::from(pipe.shm_offset());
+        let (to_arca, from_arca) = pipe.into_split();
+        Self {
+            id,
+            slot,
+            socket: Some(socket),
+            uplink: Uplink::Open,
+            downlink: Downlink::Open,
+            from_arca,
+            to_arca,
+            // A fresh socket can be written to; what there is to read, epoll
+            // says when the socket is added to it.
+            ready: Readiness {
+                readable: false,
+                writable: true,
+                ended: false,
+                failed: false,
+            },
+            has_errno: false,
+            leaving: false,
+            condemned: false,
+            orphaned: false,
+            queued: false,
+            linger: 0,
+            region,
+        }
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The socket, while it is open.
+    pub(crate) fn socket(&self) -> Option<&Socket> {
+        self.socket.as_ref()
+    }
+
+    /// Takes note of what epoll reports.
+    pub(crate) fn on_events(&mut self, events: EpollFlags) {
+        let ended = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        let failed = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        self.ready.readable |= events.intersects(EpollFlags::EPOLLIN | ended);
+        self.ready.writable |= events.intersects(EpollFlags::EPOLLOUT | failed);
+        self.ready.ended |= events.intersects(ended);
+        self.ready.failed |= events.contains(EpollFlags::EPOLLERR);
+    }
+
+    /// Says that Arca is gone.
+    pub(crate) fn orphan(&mut self) {
+        self.orphaned = true;
+    }
+
+    /// Bytes that Arca wrote and TCP has not taken.
+    pub(crate) fn undelivered(&mut self) -> usize {
+        match self.condemned {
+            true => 0,
+            false => self.from_arca.available().unwrap_or(0),
+        }
+    }
+
+    /// Moves what can be moved, within the budget.
+    pub(crate) fn run(&mut self, relay: &mut Relay) -> Step {
+        match self.relay(relay) {
+            Ok(true) => return Step::Again,
+            Ok(false) => {}
+            Err(lie) => self.condemn(lie, relay),
+        }
+        if self.is_over() {
+            Step::Over
+        } else {
+            Step::Idle
+        }
+    }
+
+    fn relay(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+        if self.condemned {
+            return Ok(false);
+        }
+        if self.wants_abort() {
+            self.abort(relay)?;
+        } else if self.is_left() {
+            self.leave(relay)?;
+        }
+        let down = self.run_downlink(relay)?;
+        let up = self.run_uplink(relay)?;
+        self.check_error(relay);
+        Ok(down | up)
+    }
+
+    /// Whether Arca writes no more.
+    fn writer_gone(&mut self) -> bool {
+        self.orphaned || self.from_arca.is_writer_closed()
+    }
+
+    /// Whether Arca reads no more.
+    fn reader_gone(&mut self) -> bool {
+        self.orphaned || self.to_arca.is_reader_closed()
+    }
+
+    /// Whether socket and pipe are closed by everyone.
+    fn is_over(&mut self) -> bool {
+        self.socket.is_none()
+            && self.uplink == Uplink::Done
+            && self.downlink == Downlink::Done
+            && self.writer_gone()
+            && self.reader_gone()
+    }
+
+    /// Keeps the first errno, where Arca finds it.
+    fn store_errno(&mut self, errno: Errno, relay: &mut Relay) {
+        if !self.has_errno {
+            self.has_errno = true;
+            self.to_arca.set_errno(errno.0);
+            relay.stats.reset += 1;
+        }
+    }
+
+    /// Closes ring A's reading end.
+    fn close_read(&mut self, relay: &Relay) {
+        if !self.from_arca.is_closed() {
+            self.from_arca.close();
+            relay.notifier.mark(self.slot);
+        }
+    }
+
+    /// Closes ring B's writing end.
+    fn close_write(&mut self, relay: &Relay) {
+        self.downlink = Downlink::Done;
+        if !self.to_arca.is_closed() {
+            self.to_arca.close();
+            relay.notifier.mark(self.slot);
+        }
+    }
+
+    /// Takes the connection apart, to free its region. `touched_all`: the peer
+    /// may have written anywhere in it.
+    pub(crate) fn into_region(mut self, touched_all: bool) -> PipeRegion {
+        if !touched_all && !self.condemned {
+            let (a, b) = (self.from_arca.taken(), self.to_arca.written());
+            self.region.set_touched(a, b);
+        }
+        self.region
+    }
+}

@@ -1,0 +1,127 @@
+//! From Arca to TCP.
+
+use super::{CHUNK, Connection};
+use crate::relay::Relay;
+use crate::sys;
+use arca_shared::ring::Lie;
+use nix::errno::Errno;
+use std::net::Shutdown;
+
+/// What becomes of the bytes in ring A.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uplink {
+    /// They are sent.
+    Open,
+    /// The socket takes no more: they are dropped, so that a writer that does
+    /// not look at the flag still comes to its end, until Arca closes its writer.
+    Discarding,
+    /// There are no more.
+    Done,
+}
+
+impl Connection {
+    /// Sends what is in ring A; whether there is more that could be sent.
+    pub(super) fn run_uplink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+        let mut budget = relay.budget;
+        loop {
+            match self.uplink {
+                Uplink::Done => return Ok(false),
+                Uplink::Discarding => {
+                    self.discard(relay)?;
+                    return Ok(false);
+                }
+                Uplink::Open => {}
+            }
+            if budget == 0 {
+                return Ok(true);
+            }
+            let data = self.from_arca.data_parts(budget.min(CHUNK))?;
+            if data.is_empty() {
+                if self.is_drained()? {
+                    self.finish_uplink(relay);
+                    continue;
+                }
+                // The ring is looked at once more after the wish.
+                self.from_arca.want_data();
+                if self.from_arca.available()? == 0 && !self.writer_gone() {
+                    relay.stats.ring_empty += 1;
+                    return Ok(false);
+                }
+                continue;
+            }
+            let Some(socket) = &self.socket else {
+                self.uplink = Uplink::Discarding;
+                continue;
+            };
+            if !self.ready.writable {
+                return Ok(false);
+            }
+            match sys::send(socket, &data) {
+                Ok(len) => {
+                    // A short count: the socket's buffer is full, and epoll
+                    // says when it is not.
+                    self.ready.writable = len == data.len();
+                    budget -= len.min(budget);
+                    relay.stats.bytes_to_tcp += len as u64;
+                    self.consume(len, relay);
+                }
+                Err(Errno::EAGAIN) => self.ready.writable = false,
+                Err(errno) => {
+                    self.store_errno(sys::wire_errno(errno), relay);
+                    self.uplink = Uplink::Discarding;
+                    self.close_read(relay);
+                    // What the kernel still has is read to its end.
+                    self.ready.readable = true;
+                    self.ready.ended = true;
+                    // The downlink had its turn: it gets another.
+                    self.discard(relay)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Gives room back, and tells an Arca that waits for it.
+    fn consume(&mut self, len: usize, relay: &Relay) {
+        self.from_arca.consume(len);
+        let enough = self.from_arca.capacity() / 2;
+        if self.from_arca.take_room_wanted(enough) {
+            relay.notifier.mark(self.slot);
+        }
+    }
+
+    /// Whether Arca has written its last byte and all is taken. The flag is
+    /// looked at before the ring.
+    fn is_drained(&mut self) -> Result<bool, Lie> {
+        Ok(self.writer_gone() && self.from_arca.available()? == 0)
+    }
+
+    /// Ring A has come to its orderly end.
+    fn finish_uplink(&mut self, relay: &Relay) {
+        self.uplink = Uplink::Done;
+        if self.leaving {
+            self.close_socket();
+        } else if let Some(socket) = &self.socket {
+            // Fails only if the connection is gone already, which the downlink
+            // finds out.
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+        self.close_read(relay);
+    }
+
+    /// Drops what is in ring A.
+    pub(super) fn discard(&mut self, relay: &Relay) -> Result<(), Lie> {
+        // The flag is looked at before the ring.
+        let over = self.writer_gone();
+        let len = self.from_arca.available()?;
+        if len > 0 {
+            self.consume(len, relay);
+        }
+        if over {
+            self.uplink = Uplink::Done;
+        } else {
+            self.from_arca.want_data();
+        }
+        Ok(())
+    }
+}

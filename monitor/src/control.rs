@@ -1,0 +1,157 @@
+//! The control pipe: requests in, replies out, and which requests still wait
+//! for theirs.
+
+use crate::notifier::GuestNotifier;
+use crate::violation::Violation;
+use arca_shared::arena::ShmOffset;
+use arca_shared::frame::{Frame, HEADER_LEN};
+use arca_shared::message::Reply;
+use arca_shared::notify::Slot;
+use arca_shared::pipe::BidirectionalPipe;
+use arca_shared::region::PipeRegion;
+use arca_shared::ring::{Lie, RingError};
+use std::collections::BTreeMap;
+
+/// Bytes of the longest reply on the wire: Accepted and Connected, 24 bytes of
+/// ConnectionReady and two addresses of 28.
+const MAX_REPLY: usize = HEADER_LEN + 80;
+
+/// A request that waits for its reply: its request_id, and a number of our own,
+/// because a peer may use a request_id twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket {
+    pub(crate) request_id: u32,
+    sequence: u64,
+}
+
+/// What a waiting request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// A connection on that listener.
+    Accept(u32),
+    /// The outcome of that attempt to connect.
+    Connect(u32),
+}
+
+/// The monitor's side of the control pipe.
+pub(crate) struct Control {
+    pipe: BidirectionalPipe,
+    slot: Slot,
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// Most requests that may wait: their replies fit the ring.
+    limit: usize,
+    next_sequence: u64,
+    /// Replies were put that the guest has not been told of.
+    untold: bool,
+    _region: PipeRegion,
+}
+
+impl Control {
+    pub(crate) fn new(mut pipe: BidirectionalPipe, region: PipeRegion) -> Self {
+        let capacity = pipe.outgoing().capacity();
+        Self {
+            slot: Slot::from(ShmOffset(region.place().shm_offset)),
+            pipe,
+            waiting: BTreeMap::new(),
+            // Room is left for the replies of those that do not wait.
+            limit: (capacity / MAX_REPLY).saturating_sub(2),
+            next_sequence: 0,
+            untold: false,
+            _region: region,
+        }
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Takes the next request off the ring; `None` if there is none, or if there
+    /// is no room for its reply. In both cases the guest was asked to say when
+    /// that changes.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        if !self.has_room()? {
+            self.pipe.outgoing().want_room();
+            // Looked at once more after the wish.
+            if !self.has_room()? {
+                return Ok(None);
+            }
+        }
+        if let Some(frame) = Frame::take(self.pipe.incoming())? {
+            return Ok(Some(frame));
+        }
+        self.pipe.incoming().want_data();
+        // Looked at once more after the wish.
+        Ok(Frame::take(self.pipe.incoming())?)
+    }
+
+    /// Whether the replies of all that wait, and one more, are sure to fit.
+    fn has_room(&mut self) -> Result<bool, Lie> {
+        let needed = (self.waiting.len() + 1) * MAX_REPLY;
+        Ok(self.pipe.outgoing().free_for(needed)? >= needed)
+    }
+
+    /// Puts a reply into the ring.
+    pub(crate) fn put(&mut self, request_id: u32, reply: &Reply) -> Result<(), Violation> {
+        match reply.to_frame(request_id).put(self.pipe.outgoing()) {
+            Ok(()) => self.untold = true,
+            // A guest that reads no replies gets none.
+            Err(RingError::WriteClosed) => {}
+            Err(RingError::WouldBlock) => return Err(Violation::NoRoom),
+            Err(RingError::Lie(lie)) => return Err(lie.into()),
+        }
+        Ok(())
+    }
+
+    /// Tells the guest of the replies put since the last time.
+    pub(crate) fn tell(&mut self, notifier: &GuestNotifier) {
+        if std::mem::take(&mut self.untold) {
+            let _ = self.pipe.outgoing().take_data_wanted();
+            notifier.mark(self.slot);
+        }
+    }
+
+    /// Whether one more request may wait.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.waiting.len() < self.limit
+    }
+
+    /// The ticket for a request that is about to wait.
+    pub(crate) fn ticket(&mut self, request_id: u32) -> Ticket {
+        self.next_sequence += 1;
+        Ticket {
+            request_id,
+            sequence: self.next_sequence,
+        }
+    }
+
+    /// Says what a request waits for.
+    pub(crate) fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
+        self.waiting.insert(ticket, waiting);
+    }
+
+    /// Answers a request that has waited.
+    pub(crate) fn answer(&mut self, ticket: Ticket, reply: &Reply) -> Result<(), Violation> {
+        self.waiting.remove(&ticket);
+        self.put(ticket.request_id, reply)
+    }
+
+    /// Forgets a request that is answered otherwise.
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
+        self.waiting.remove(&ticket);
+    }
+
+    /// The oldest request of that request_id that waits.
+    pub(crate) fn oldest(&self, request_id: u32) -> Option<(Ticket, Waiting)> {
+        let from = |sequence| Ticket {
+            request_id,
+            sequence,
+        };
+        let mut range = self.waiting.range(from(0)..=from(u64::MAX));
+        range.next().map(|(&ticket, &waiting)| (ticket, waiting))
+    }
+
+    /// Forgets all that wait: the session is over.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+}

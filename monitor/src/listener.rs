@@ -1,0 +1,69 @@
+//! A listening socket and the accepts that wait on it.
+
+use crate::control::Ticket;
+use crate::sys;
+use arca_shared::errno::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+/// Backlog where the guest leaves the choice to the host.
+const DEFAULT_BACKLOG: i32 = 4096;
+
+/// A listener.
+pub(crate) struct Listener {
+    pub(crate) socket: Socket,
+    /// The address it is bound to.
+    pub(crate) local: SocketAddr,
+    /// Accepts that wait, in the order in which they came.
+    pub(crate) waits: VecDeque<Wait>,
+    /// Epoll said that connections are there, and no accept has said otherwise.
+    pub(crate) ready: bool,
+    /// It is among those that wait for the host to have room again.
+    pub(crate) stalled: bool,
+    /// SO_LINGER of the connections it accepts, in the encoding of the wire.
+    pub(crate) linger: u64,
+}
+
+/// An accept that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) ticket: Ticket,
+    /// It is to be answered with Accepted rather than IncomingConnection.
+    pub(crate) with_addresses: bool,
+}
+
+impl Listener {
+    /// Binds and listens.
+    pub(crate) fn bind(address: SocketAddr, backlog: u32) -> Result<Self, Errno> {
+        Self::try_bind(address, backlog).map_err(|error| sys::wire_errno(sys::errno_of(&error)))
+    }
+
+    fn try_bind(address: SocketAddr, backlog: u32) -> io::Result<Self> {
+        let kind = Type::STREAM.nonblocking();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        let backlog = match backlog {
+            0 => DEFAULT_BACKLOG,
+            // The kernel cuts it to its own limit.
+            backlog => i32::try_from(backlog).unwrap_or(i32::MAX),
+        };
+        socket.listen(backlog)?;
+        let local = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Self {
+            socket,
+            local,
+            waits: VecDeque::new(),
+            ready: false,
+            stalled: false,
+            linger: 0,
+        })
+    }
+
+    /// Takes an accept out of the line.
+    pub(crate) fn remove_wait(&mut self, ticket: Ticket) {
+        self.waits.retain(|wait| wait.ticket != ticket);
+    }
+}

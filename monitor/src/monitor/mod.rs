@@ -1,0 +1,227 @@
+//! The monitor of one session.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | the monitor, its making and the calls that drive it step by step |
+//! | `dispatch.rs` | what each request does |
+//! | `accepting.rs` | connections that come in |
+//! | `connecting.rs` | connections that go out |
+//! | `turn.rs` | one turn of the event loop |
+//! | `session.rs` | the event loop: sleeping between turns, and the end |
+
+mod accepting;
+mod connecting;
+mod dispatch;
+mod session;
+mod turn;
+
+pub use dispatch::Dispatch;
+pub use session::SessionEnd;
+
+use crate::config::MonitorConfig;
+use crate::connection::Connection;
+use crate::control::Control;
+use crate::handle::{MonitorHandle, Shared};
+use crate::link::{Link, new_eventfd};
+use crate::listener::Listener;
+use crate::policy::{Policy, PolicyError};
+use crate::reactor::{Reactor, Source};
+use crate::regions::Regions;
+use crate::relay::Relay;
+use crate::resolver::Resolver;
+use crate::standard::Standard;
+use crate::table::Table;
+use crate::violation::Violation;
+use arca_shared::arena::Arena;
+use arca_shared::buddy::MIN_BLOCK;
+use connecting::Attempt;
+use nix::sys::eventfd::EventFd;
+use session::Farewell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use turn::Pace;
+
+/// Why a monitor could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The host gave no epoll or eventfd.
+    #[error("cannot set up the monitor's event loop")]
+    Host(#[from] io::Error),
+}
+
+/// What a step of the monitor came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes or frames were moved, or a connection changed.
+    pub moved: bool,
+    /// There is more to do right away.
+    pub busy: bool,
+}
+
+/// The monitor of one session.
+///
+/// [`Monitor::event_loop`] does everything. The calls of the draft do it step
+/// by step: [`Monitor::serve_one`], [`Monitor::pump_once`],
+/// [`Monitor::poll_accepts`] and [`Monitor::dispatch_request`].
+pub struct Monitor {
+    config: MonitorConfig,
+    policy: Policy,
+    arena: Arena,
+    shared: Arc<Shared>,
+    reactor: Reactor,
+    wake: Arc<EventFd>,
+    doorbell: EventFd,
+    relay: Relay,
+    control: Control,
+    /// The control pipe may have something to do.
+    control_ready: bool,
+    listeners: Table<Listener>,
+    /// Listeners to accept on in this turn.
+    accepting: Vec<u32>,
+    /// Listeners for which the host or the arena had no room.
+    stalled: Vec<u32>,
+    /// When to look after them again, if nothing else tells.
+    retry_at: Option<Instant>,
+    /// Accepts that wait, on all listeners together.
+    waiting_accepts: usize,
+    attempts: Table<Attempt>,
+    resolver: Option<Resolver>,
+    connections: Table<Connection>,
+    /// Connections that have something to do, in turn.
+    queue: VecDeque<u32>,
+    /// The connection of each slot; 0 where there is none.
+    slots: Vec<u32>,
+    standards: Vec<Arc<Standard>>,
+    pace: Pace,
+    farewell: Option<Farewell>,
+    /// Last: every pipe above lies in one.
+    regions: Regions,
+}
+
+impl Monitor {
+    /// A monitor for a session.
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`]: a rule of the policy names a host that cannot be
+    /// resolved, or the host is out of descriptors.
+    pub fn new(link: Link, config: MonitorConfig) -> Result<Self, MonitorError> {
+        let policy = Policy::new(&config.policy)?;
+        let reactor = Reactor::new()?;
+        let wake = Arc::new(new_eventfd()?);
+        reactor
+            .add(&link.doorbell, Source::Doorbell)
+            .map_err(io::Error::from)?;
+        reactor.add(&*wake, Source::Wake).map_err(io::Error::from)?;
+        let arena = link.allocator.arena().clone();
+        let limits = &config.limits;
+        let slots = arena.len().div_ceil(MIN_BLOCK);
+        let mut monitor = Self {
+            policy,
+            shared: Arc::new(Shared::default()),
+            reactor,
+            wake,
+            doorbell: link.doorbell,
+            relay: Relay::new(link.notifier, config.turn_budget),
+            control: Control::new(link.control, link.control_region),
+            control_ready: true,
+            listeners: Table::new(limits.listeners),
+            accepting: Vec::new(),
+            stalled: Vec::new(),
+            retry_at: None,
+            waiting_accepts: 0,
+            attempts: Table::new(limits.connects),
+            resolver: None,
+            connections: Table::new(limits.connections),
+            queue: VecDeque::new(),
+            // A vector of zeros: touched only where it is used.
+            slots: vec![0; slots],
+            standards: link.standards,
+            pace: Pace::new(config.busy_poll),
+            farewell: None,
+            regions: Regions::new(link.allocator, config.pipe_sizes, limits.arena_percent),
+            arena,
+            config,
+        };
+        monitor.publish();
+        Ok(monitor)
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn handle(&self) -> MonitorHandle {
+        MonitorHandle {
+            shared: Arc::clone(&self.shared),
+            wake: Arc::downgrade(&self.wake),
+            notifier: Arc::clone(&self.relay.notifier),
+        }
+    }
+
+    /// What wakes the monitor, as [`Link::doorbell`].
+    #[must_use]
+    pub fn doorbell(&self) -> &EventFd {
+        &self.doorbell
+    }
+
+    /// Answers accepts for which a connection has come; never blocks. Returns
+    /// how many it answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] if the guest broke the reply ring.
+    pub fn poll_accepts(&mut self) -> Result<usize, Violation> {
+        let mut answered = 0;
+        let ids: Vec<u32> = self.listeners.ids().collect();
+        for id in ids {
+            if let Some(listener) = self.listeners.get_mut(id) {
+                listener.ready = true;
+            }
+            answered += self.accept_on(id)?;
+        }
+        self.control.tell(&self.relay.notifier);
+        Ok(answered)
+    }
+
+    /// Relays, completes connects and answers accepts, whatever is ready; never
+    /// blocks, and takes no request.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] if the guest broke the control pipe.
+    pub fn pump_once(&mut self) -> Result<Progress, Violation> {
+        let before = self.relay.stats;
+        let busy = self.turn(false)?;
+        let moved = self.relay.stats.moved_since(&before);
+        Ok(Progress { moved, busy })
+    }
+
+    /// Serves the session until one request was served. Returns `false` if
+    /// [`MonitorHandle::stop`] came first.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] if the guest broke a rule of the control pipe.
+    pub fn serve_one(&mut self) -> Result<bool, Violation> {
+        loop {
+            if self.serve_frame()? {
+                self.control.tell(&self.relay.notifier);
+                return Ok(true);
+            }
+            self.control_ready = false;
+            let before = self.relay.stats;
+            let busy = self.turn(false)?;
+            if self.is_stopping() {
+                return Ok(false);
+            }
+            self.pace.ticked(self.relay.stats.moved_since(&before));
+            if !busy && !self.control_ready {
+                self.sleep();
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One turn of the event loop: what epoll reports, what the guest marked, the
+//! control pipe, and then every connection that has something to do, each
+//! within its budget. A turn costs what is ready, not what exists.
+
+use super::Monitor;
+use crate::connection::Step;
+use crate::reactor::{Source, Timeout};
+use crate::violation::Violation;
+use std::time::{Duration, Instant};
+
+/// Requests served in one turn, before connections have theirs.
+const REQUESTS: usize = 256;
+/// Shortest and longest tick of polling mode.
+const TICK_MIN: Duration = Duration::from_micros(50);
+const TICK_MAX: Duration = Duration::from_millis(1);
+/// Looks at the ready set for each look at the epoll, while looking for work.
+const LOOKS: u32 = 16;
+/// A busy poll shorter than this is not worth beginning.
+const BUSY_MIN: Duration = Duration::from_micros(2);
+
+/// When the monitor looks for work by itself, rather than to be woken.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// The peer may be one that never rings: everything is looked at each tick.
+    pub(super) polling: bool,
+    /// The next tick of polling mode.
+    tick: Duration,
+    /// How long to look for work before sleeping, by how it has paid off.
+    busy: Duration,
+    busy_max: Duration,
+    /// Epoll was asked and no turn has used what it said.
+    pub(super) asked: bool,
+}
+
+impl Pace {
+    pub(super) fn new(busy_max: Duration) -> Self {
+        Self {
+            polling: true,
+            tick: TICK_MIN,
+            busy: Duration::ZERO,
+            busy_max,
+            asked: false,
+        }
+    }
+
+    /// Takes note of a turn in polling mode.
+    pub(super) fn ticked(&mut self, moved: bool) {
+        self.tick = match moved {
+            true => TICK_MIN,
+            false => (self.tick * 2).min(TICK_MAX),
+        };
+    }
+
+    /// Takes note of a sleep that followed a look for work in vain.
+    fn slept(&mut self, slept: Duration) {
+        // Had we looked longer, we had not slept; or we had looked for nothing.
+        self.busy = match slept < self.busy_max {
+            true => (self.busy * 2).clamp(BUSY_MIN, self.busy_max),
+            false if self.busy < BUSY_MIN => Duration::ZERO,
+            false => self.busy / 2,
+        };
+    }
+}
+
+impl Monitor {
+    /// One turn, without sleeping; whether there is more to do right away.
+    pub(super) fn turn(&mut self, requests: bool) -> Result<bool, Violation> {
+        if !std::mem::take(&mut self.pace.asked) {
+            self.reactor.wait(Timeout::Now);
+        }
+        self.take_events()?;
+        self.take_marks();
+        if self.pace.polling {
+            self.look_at_everything();
+        }
+        if requests && self.control_ready && !self.is_stopping() {
+            self.serve_requests()?;
+        }
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.resume_stalled();
+        }
+        self.accept_ready()?;
+        self.run_queue();
+        self.control.tell(&self.relay.notifier);
+        self.publish();
+        let requests_left = requests && self.control_ready && !self.is_stopping();
+        Ok(!self.queue.is_empty() || !self.accepting.is_empty() || requests_left)
+    }
+
+    /// What epoll reported.
+    fn take_events(&mut self) -> Result<(), Violation> {
+        let mut index = 0;
+        while let Some((source, events)) = self.reactor.event(index) {
+            index += 1;
+            match source {
+                Source::Connection(id) => {
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.on_events(events);
+                        self.enqueue(id);
+                    }
+                }
+                Source::Listener(id) => {
+                    if let Some(listener) = self.listeners.get_mut(id) {
+                        listener.ready = true;
+                        if !listener.stalled && !listener.waits.is_empty() {
+                            self.accepting.push(id);
+                        }
+                    }
+                }
+                Source::Attempt(id) => self.on_attempt(id)?,
+                Source::Doorbell => {
+                    self.relay.stats.doorbells += 1;
+                    self.end_polling();
+                }
+                Source::Resolver => self.take_resolved()?,
+                // What is wanted stands in `shared`.
+                Source::Wake => {}
+            }
+        }
+        self.reactor.forget();
+        Ok(())
+    }
+
+    /// What the guest marked. A slot without a pipe is ignored.
+    fn take_marks(&mut self) {
+        let Self {
+            relay,
+            control,
+            control_ready,
+            connections,
+            queue,
+            slots,
+            standards,
+            ..
+        } = self;
+        let control_slot = control.slot();
+        relay.notifier.area().to_monitor().take(|slot| {
+            let id = slots.get(slot.0 as usize).copied().unwrap_or(0);
+            if id != 0 {
+                if let Some(connection) = connections.get_mut(id)
+                    && !connection.queued
+                {
+                    connection.queued = true;
+                    queue.push_back(id);
+                }
+            } else if slot == control_slot {
+                *control_ready = true;
+            } else if let Some(standard) = standards.iter().find(|s| s.slot() == slot) {
+                standard.wake();
+            }
+        });
+    }
+
+    /// In polling mode nobody says what is ready.
+    fn look_at_everything(&mut self) {
+        self.control_ready = true;
+        for standard in &self.standards {
+            standard.wake_if_waiting();
+        }
+        self.enqueue_all();
+    }
+
+    pub(super) fn enqueue_all(&mut self) {
+        let ids = self.connections.ids();
+        let queue = &mut self.queue;
+        queue.clear();
+        queue.extend(ids);
+        for connection in self.connections.values_mut() {
+            connection.queued = true;
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, id: u32) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// The peer knows how to wake us: no more looking by the clock.
+    pub(super) fn end_polling(&mut self) {
+        if std::mem::take(&mut self.pace.polling) {
+            self.look_at_everything();
+        }
+    }
+
+    fn serve_requests(&mut self) -> Result<(), Violation> {
+        for _ in 0..REQUESTS {
+            if !self.serve_frame()? {
+                self.control_ready = false;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn accept_ready(&mut self) -> Result<(), Violation> {
+        // A listener may be named twice; the second time it has nothing to do.
+        for index in 0..self.accepting.len() {
+            if let Some(&id) = self.accepting.get(index) {
+                self.accept_on(id)?;
+            }
+        }
+        self.accepting.clear();
+        Ok(())
+    }
+
+    /// A turn for every connection that waits for one.
+    fn run_queue(&mut self) {
+        for _ in 0..self.queue.len() {
+            let Some(id) = self.queue.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            connection.queued = false;
+            match connection.run(&mut self.relay) {
+                Step::Idle => {}
+                Step::Again => {
+                    connection.queued = true;
+                    self.queue.push_back(id);
+                }
+                Step::Over => self.close_connection(id),
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do, after looking for it for a while
+    /// if that has paid off lately.
+    pub(super) fn sleep(&mut self) {
+        if self.look_for_work() {
+            return;
+        }
+        let sleeper = self.relay.notifier.area().monitor();
+        sleeper.raise();
+        // Looked at once more after the flag is up.
+        if !self.relay.notifier.area().to_monitor().any() {
+            let timeout = self.timeout();
+            let adapt = !self.pace.polling && !self.pace.busy_max.is_zero();
+            let since = adapt.then(Instant::now);
+            self.reactor.wait(timeout);
+            self.pace.asked = true;
+            self.relay.stats.epoll_turns += 1;
+            if let Some(since) = since {
+                self.pace.slept(since.elapsed());
+            }
+        }
+        self.relay.notifier.area().monitor().lower();
+    }
+
+    /// Looks for work without sleeping; whether it came.
+    fn look_for_work(&mut self) -> bool {
+        let pace = &self.pace;
+        if pace.polling || pace.busy.is_zero() {
+            return false;
+        }
+        let (began, busy) = (Instant::now(), pace.busy);
+        while began.elapsed() < busy {
+            for _ in 0..LOOKS {
+                if self.relay.notifier.area().to_monitor().any() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if self.reactor.wait(Timeout::Now) > 0 {
+                self.pace.asked = true;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How long to sleep if nothing happens.
+    fn timeout(&self) -> Timeout {
+        let deadlines = [self.retry_at, self.stop_deadline()];
+        let nearest = deadlines.into_iter().flatten().min();
+        let left = nearest.map(|at| at.saturating_duration_since(Instant::now()));
+        match (self.pace.polling, left) {
+            (true, left) => {
+                let tick = self.pace.tick;
+                Timeout::Tick(left.map_or(tick, |left| left.min(tick)))
+            }
+            (false, Some(left)) => Timeout::After(left),
+            (false, None) => Timeout::Never,
+        }
+    }
+
+    /// Lets other threads see the numbers.
+    pub(super) fn publish(&mut self) {
+        let stats = &mut self.relay.stats;
+        stats.connections = self.connections.len() as u64;
+        stats.listeners = self.listeners.len() as u64;
+        stats.pipes_allocated = self.regions.count();
+        stats.arena_used = self.regions.allocator().used() as u64;
+        stats.arena_peak = self.regions.allocator().peak() as u64;
+        self.shared.stats.publish(stats);
+    }
+}

@@ -1,0 +1,143 @@
+//! The one epoll of a monitor.
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// Events taken in one call.
+const BATCH: usize = 256;
+
+/// What an event is about. Ids carry a generation: an event for something that
+/// is gone by now finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The guest rang.
+    Doorbell,
+    /// Another thread of the host wants something.
+    Wake,
+    /// Names are resolved.
+    Resolver,
+    /// A listener.
+    Listener(u32),
+    /// An attempt to connect.
+    Attempt(u32),
+    /// A connection.
+    Connection(u32),
+}
+
+impl Source {
+    fn pack(self) -> u64 {
+        let (kind, id) = match self {
+            Self::Doorbell => (0, 0),
+            Self::Wake => (1, 0),
+            Self::Resolver => (2, 0),
+            Self::Listener(id) => (3, id),
+            Self::Attempt(id) => (4, id),
+            Self::Connection(id) => (5, id),
+        };
+        kind << 32 | u64::from(id)
+    }
+
+    fn unpack(data: u64) -> Self {
+        let id = data as u32;
+        match data >> 32 {
+            0 => Self::Doorbell,
+            1 => Self::Wake,
+            2 => Self::Resolver,
+            3 => Self::Listener(id),
+            4 => Self::Attempt(id),
+            _ => Self::Connection(id),
+        }
+    }
+
+    /// What is waited for. Everything is edge-triggered: an eventfd need not be
+    /// read then, and what a socket can still do is kept on our side.
+    fn interest(self) -> EpollFlags {
+        let interest = match self {
+            Self::Doorbell | Self::Wake | Self::Resolver | Self::Listener(_) => EpollFlags::EPOLLIN,
+            Self::Attempt(_) => EpollFlags::EPOLLOUT,
+            Self::Connection(_) => {
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP
+            }
+        };
+        interest | EpollFlags::EPOLLET
+    }
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timeout {
+    /// Not at all.
+    Now,
+    /// So long, to the millisecond and not less.
+    After(Duration),
+    /// So long, to the microsecond.
+    Tick(Duration),
+    /// Until something happens.
+    Never,
+}
+
+/// The epoll and the events it last reported.
+pub(crate) struct Reactor {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+    reported: usize,
+}
+
+impl Reactor {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            events: vec![EpollEvent::empty(); BATCH],
+            reported: 0,
+        })
+    }
+
+    /// Watches a descriptor; it is forgotten when it is closed.
+    pub(crate) fn add(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
+        let event = EpollEvent::new(source.interest(), source.pack());
+        self.epoll.add(fd, event)
+    }
+
+    /// Watches a descriptor that is watched already as something else.
+    pub(crate) fn change(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
+        let mut event = EpollEvent::new(source.interest(), source.pack());
+        self.epoll.modify(fd, &mut event)
+    }
+
+    /// Waits for events and says how many there are.
+    pub(crate) fn wait(&mut self, timeout: Timeout) -> usize {
+        let timeout = match timeout {
+            Timeout::Now => EpollTimeout::ZERO,
+            Timeout::Never => EpollTimeout::NONE,
+            Timeout::After(duration) => {
+                let millis = duration.as_micros().div_ceil(1000);
+                EpollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
+            }
+            Timeout::Tick(duration) => {
+                // A signal or an error ends the wait early, which is no harm.
+                let mut fds = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
+                let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(duration)), None);
+                EpollTimeout::ZERO
+            }
+        };
+        // An interrupted wait has seen nothing; no other error can come.
+        self.reported = self.epoll.wait(&mut self.events, timeout).unwrap_or(0);
+        self.reported
+    }
+
+    /// Forgets what the last wait reported.
+    pub(crate) fn forget(&mut self) {
+        self.reported = 0;
+    }
+
+    /// One of the events that the last wait reported.
+    pub(crate) fn event(&self, index: usize) -> Option<(Source, EpollFlags)> {
+        let event = self.events.get(..self.reported)?.get(index)?;
+        Some((Source::unpack(event.data()), event.events()))
+    }
+}

@@ -1,0 +1,80 @@
+//! How large the next data pipe is.
+//!
+//! Large rings let one wake move much, but ten thousand connections must fit
+//! too: the fuller the arena, the smaller the next pipe.
+
+/// Sizes of a data pipe's region, in bytes; powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PipeSizes {
+    /// What a connection gets while there is plenty of room.
+    pub largest: u64,
+    /// What it gets when there is little; if not even that is free, it gets an
+    /// error.
+    pub smallest: u64,
+}
+
+impl Default for PipeSizes {
+    fn default() -> Self {
+        Self {
+            largest: 512 << 10,
+            smallest: 8 << 10,
+        }
+    }
+}
+
+impl PipeSizes {
+    /// The size for the next pipe, where `used` of `capacity` bytes are taken
+    /// by data pipes: the largest up to a quarter, a quarter of that up to the
+    /// half, a sixteenth up to seven eighths, and then the smallest.
+    #[must_use]
+    pub fn next(&self, used: u64, capacity: u64) -> u64 {
+        let size = if used < capacity / 4 {
+            self.largest
+        } else if used < capacity / 2 {
+            self.largest / 4
+        } else if used < capacity / 8 * 7 {
+            self.largest / 16
+        } else {
+            self.smallest
+        };
+        size.max(self.smallest)
+    }
+
+    /// What to try if a region of `size` is not free.
+    #[must_use]
+    pub fn smaller(&self, size: u64) -> Option<u64> {
+        (size > self.smallest).then(|| (size / 4).max(self.smallest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_smaller() {
+        let sizes = PipeSizes::default();
+        let kib = |used| sizes.next(used, 1 << 30) >> 10;
+        assert_eq!(kib(0), 512);
+        assert_eq!(kib((256 << 20) - 1), 512);
+        assert_eq!(kib(256 << 20), 128);
+        assert_eq!(kib(512 << 20), 32);
+        assert_eq!(kib(896 << 20), 8);
+        assert_eq!(kib(1 << 30), 8);
+        let ladder: Vec<_> =
+            std::iter::successors(Some(512 << 10), |&s| sizes.smaller(s)).collect();
+        assert_eq!(ladder, [512 << 10, 128 << 10, 32 << 10, 8 << 10]);
+    }
+
+    #[test]
+    fn ten_thousand_pipes_fit_a_gibibyte() {
+        let (sizes, capacity) = (PipeSizes::default(), (1u64 << 30) - (4 << 20));
+        let mut used = 0;
+        let mut count = 0;
+        while used < capacity {
+            used += sizes.next(used, capacity);
+            count += 1;
+        }
+        assert!(count >= 10_000, "{count}");
+    }
+}

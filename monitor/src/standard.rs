@@ -1,0 +1,271 @@
+//! Standard pipes: the guest's input, output and log.
+//!
+//! Their host ends block, each in a thread of its own: what is behind them may
+//! be a regular file or a shared terminal, which have no place in an epoll. The
+//! thread sleeps on a token. The monitor's thread, which is the one that the
+//! guest's doorbell wakes, gives it the token when the pipe's slot is marked.
+
+use crate::notifier::GuestNotifier;
+use arca_shared::arena::{Arena, ArenaError, ShmOffset};
+use arca_shared::boot::PipePlace;
+use arca_shared::notify::Slot;
+use arca_shared::pipe::BidirectionalPipe;
+use arca_shared::region::PipeRegion;
+use arca_shared::ring::{Lie, RingError, RingHeader};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// What the threads share about one standard pipe. It owns the region, which so
+/// lives until the pipe, its handles and the monitor are all gone.
+pub(crate) struct Standard {
+    slot: Slot,
+    place: PipePlace,
+    /// Header of ring A.
+    header: NonNull<RingHeader>,
+    /// Bytes taken from ring A.
+    taken: AtomicU64,
+    /// The guest is gone.
+    ended: AtomicBool,
+    /// Whether the thread has, or is about to, wait for the token.
+    waiting: AtomicBool,
+    token: Mutex<bool>,
+    given: Condvar,
+    _region: Mutex<PipeRegion>,
+    _arena: Arena,
+}
+
+// SAFETY: the header is atomic and stays mapped, because the region and a
+// handle to the arena are held here; the rest is Send and Sync by itself.
+unsafe impl Send for Standard {}
+// SAFETY: as above.
+unsafe impl Sync for Standard {}
+
+impl Standard {
+    pub(crate) fn new(arena: &Arena, region: PipeRegion) -> Result<Self, ArenaError> {
+        let place = region.place();
+        let offset = ShmOffset(place.shm_offset);
+        let (size, align) = (RingHeader::SIZE as u64, RingHeader::ALIGN as u64);
+        Ok(Self {
+            slot: Slot::from(offset),
+            place,
+            header: arena.from_offset(offset, size, align)?.cast(),
+            taken: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            token: Mutex::new(false),
+            given: Condvar::new(),
+            _region: Mutex::new(region),
+            _arena: arena.clone(),
+        })
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Gives the token: the thread's wait, this one or the next, ends.
+    pub(crate) fn wake(&self) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.given.notify_one();
+    }
+
+    /// Gives the token if the thread waits for it: for a peer that marks
+    /// nothing.
+    pub(crate) fn wake_if_waiting(&self) {
+        // Relaxed: a wait that is missed is found at the next tick.
+        if self.waiting.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    fn wait(&self) {
+        // Relaxed: as in `wake_if_waiting`.
+        self.waiting.store(true, Ordering::Relaxed);
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*token {
+            token = self
+                .given
+                .wait(token)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *token = false;
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    fn has_ended(&self) -> bool {
+        // Acquire: pairs with the Release in `StandardHandle::ended`; what the
+        // guest had written before it ended is seen.
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// The host's end of a standard pipe. Reading takes what the guest wrote,
+/// writing gives the guest something to read; both block.
+pub struct StandardPipe {
+    pipe: BidirectionalPipe,
+    standard: Arc<Standard>,
+    notifier: Arc<GuestNotifier>,
+}
+
+impl StandardPipe {
+    pub(crate) fn new(
+        pipe: BidirectionalPipe,
+        standard: Arc<Standard>,
+        notifier: Arc<GuestNotifier>,
+    ) -> Self {
+        Self {
+            pipe,
+            standard,
+            notifier,
+        }
+    }
+
+    /// Where the pipe is, for the boot information.
+    #[must_use]
+    pub fn place(&self) -> PipePlace {
+        self.standard.place
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn handle(&self) -> StandardHandle {
+        StandardHandle {
+            standard: Arc::clone(&self.standard),
+        }
+    }
+
+    /// Reads what the guest wrote: waits for at least one byte. 0 means that no
+    /// more will come: the guest closed its end, or is gone and everything it
+    /// wrote was read.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if the guest broke a rule of the ring.
+    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let mut wanted = false;
+        loop {
+            // Both are looked at before the ring: what was put before them is
+            // then seen.
+            let over = self.standard.has_ended() | self.pipe.is_peer_write_closed();
+            match self.pipe.read(buf) {
+                Ok(len) => {
+                    self.taken();
+                    return Ok(len);
+                }
+                Err(RingError::Lie(lie)) => return Err(broken(lie)),
+                Err(RingError::WouldBlock | RingError::WriteClosed) => {}
+            }
+            if over {
+                return Ok(0);
+            }
+            if wanted {
+                self.standard.wait();
+            } else {
+                self.pipe.incoming().want_data();
+            }
+            // The ring is looked at once more between the wish and the wait,
+            // and the wish is made anew after each wait.
+            wanted = !wanted;
+        }
+    }
+
+    /// Publishes how far the reading got and tells a guest that waits for room.
+    fn taken(&mut self) {
+        let incoming = self.pipe.incoming();
+        // Relaxed: `pending` only reports it.
+        self.standard
+            .taken
+            .store(incoming.taken(), Ordering::Relaxed);
+        if incoming.take_room_wanted(incoming.capacity() / 2) {
+            self.notifier.mark(self.standard.slot);
+        }
+    }
+
+    /// Gives the guest all of `buf` to read; waits for room.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` once the guest has closed its end or is gone, `InvalidData`
+    /// if it broke a rule of the ring.
+    pub fn write_all(&mut self, mut buf: &[u8]) -> io::Result<()> {
+        let mut wanted = false;
+        while !buf.is_empty() {
+            if self.standard.has_ended() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            match self.pipe.write(buf) {
+                Ok(len) => {
+                    buf = &buf[len..];
+                    wanted = false;
+                    if self.pipe.outgoing().take_data_wanted() {
+                        self.notifier.mark(self.standard.slot);
+                    }
+                    continue;
+                }
+                Err(RingError::Lie(lie)) => return Err(broken(lie)),
+                Err(RingError::WriteClosed) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(RingError::WouldBlock) => {}
+            }
+            if wanted {
+                self.standard.wait();
+            } else {
+                self.pipe.outgoing().want_room();
+            }
+            // As in `read`.
+            wanted = !wanted;
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be written: the guest reads to the end.
+    pub fn close_write(&mut self) {
+        self.pipe.close_write();
+        self.notifier.mark(self.standard.slot);
+    }
+
+    /// Says that nothing more will be read: the guest's writes fail.
+    pub fn close_read(&mut self) {
+        self.pipe.close_read();
+        self.notifier.mark(self.standard.slot);
+    }
+}
+
+fn broken(lie: Lie) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, lie)
+}
+
+/// A standard pipe as other threads see it.
+#[derive(Clone)]
+pub struct StandardHandle {
+    standard: Arc<Standard>,
+}
+
+impl StandardHandle {
+    /// Says that the guest is gone: readers get what it had written and then
+    /// the end, writers get `BrokenPipe`.
+    pub fn ended(&self) {
+        // Release: pairs with the Acquire in `Standard::has_ended`.
+        self.standard.ended.store(true, Ordering::Release);
+        self.standard.wake();
+    }
+
+    /// Bytes that the guest has written and nobody has read, as the guest says
+    /// it; at most the capacity of the ring.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        // SAFETY: checked to lie in the arena when the pipe was made, and kept
+        // mapped by `Standard`; all fields are atomic.
+        let header = unsafe { self.standard.header.as_ref() };
+        // Relaxed: a number to report.
+        let written = header.write_cursor.load(Ordering::Relaxed);
+        let taken = self.standard.taken.load(Ordering::Relaxed);
+        written
+            .saturating_sub(taken)
+            .min(self.standard.place.ring_size)
+    }
+}

@@ -1,0 +1,161 @@
+//! The system calls of the relay: socket data moves straight from and to a
+//! ring's memory, and no call blocks, raises SIGPIPE, or returns EINTR.
+
+use arca_shared::ring::Parts;
+use nix::errno::Errno;
+use nix::libc;
+use socket2::{SockAddr, SockRef, Socket};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Calls `call` until it was not interrupted, and turns -1 into the errno.
+fn retry(mut call: impl FnMut() -> isize) -> Result<usize, Errno> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(value) => return Ok(value),
+            Err(_) => match Errno::last() {
+                Errno::EINTR => {}
+                errno => return Err(errno),
+            },
+        }
+    }
+}
+
+/// The two pieces of a ring's data as the kernel takes them.
+fn iovecs(parts: &Parts) -> [libc::iovec; 2] {
+    [parts.first, parts.second].map(|(address, len)| libc::iovec {
+        iov_base: address.as_ptr().cast(),
+        iov_len: len,
+    })
+}
+
+/// A message header over the pieces; a second piece of no length is left out.
+fn message(iovecs: &mut [libc::iovec; 2]) -> libc::msghdr {
+    // SAFETY: a msghdr of zeros is valid: no name, no pieces, no control data.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = iovecs.as_mut_ptr();
+    message.msg_iovlen = if iovecs[1].iov_len == 0 { 1 } else { 2 };
+    message
+}
+
+/// Receives into the room of a ring; 0 is the end of the stream.
+pub(crate) fn receive(socket: &Socket, room: &Parts) -> Result<usize, Errno> {
+    let mut iovecs = iovecs(room);
+    let mut message = message(&mut iovecs);
+    // SAFETY: the pieces are the producer's to write until it commits, inside
+    // the mapping that the ring keeps; the header outlives the call.
+    retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) })
+}
+
+/// Sends the data of a ring.
+pub(crate) fn send(socket: &Socket, data: &Parts) -> Result<usize, Errno> {
+    let mut iovecs = iovecs(data);
+    let message = message(&mut iovecs);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pieces are the consumer's to read until it consumes them,
+    // inside the mapping that the ring keeps; the header outlives the call. The
+    // guest may change the bytes meanwhile: then it sends other bytes.
+    retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) })
+}
+
+/// Whether a byte has come that nobody has read.
+pub(crate) fn has_unread(socket: &Socket) -> bool {
+    let mut byte = 0u8;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    // SAFETY: one byte of our own stack may be written.
+    let result =
+        retry(|| unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) });
+    matches!(result, Ok(1..))
+}
+
+/// Makes the closing of the socket a reset.
+pub(crate) fn reset_on_close(socket: &Socket) {
+    // A socket that the peer has reset may refuse; it has nothing left to reset.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// The pending error of a socket, which is thereby cleared.
+pub(crate) fn take_error(socket: &Socket) -> Option<Errno> {
+    let error = socket.take_error().ok().flatten()?;
+    error.raw_os_error().map(Errno::from_raw)
+}
+
+/// Starts or continues a connect without blocking: `Ok` when it is there,
+/// EINPROGRESS or EALREADY while it is not.
+pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> Result<(), Errno> {
+    // An interrupted non-blocking connect goes on by itself.
+    match socket.connect(address) {
+        Ok(()) => Ok(()),
+        Err(error) => match errno_of(&error) {
+            Errno::EISCONN => Ok(()),
+            Errno::EINTR => Err(Errno::EINPROGRESS),
+            errno => Err(errno),
+        },
+    }
+}
+
+/// Takes a connection off a listener's backlog, with its peer's address.
+pub(crate) fn accept(listener: &Socket) -> Result<(Socket, Option<SocketAddr>), Errno> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    loop {
+        // SAFETY: the closure gives accept4 the storage and its length, and the
+        // kernel fills in no more than that length.
+        let result = unsafe {
+            SockAddr::try_init(|storage, len| {
+                match libc::accept4(listener.as_raw_fd(), storage.cast(), len, flags) {
+                    -1 => Err(io::Error::last_os_error()),
+                    fd => Ok(fd),
+                }
+            })
+        };
+        match result {
+            Ok((fd, peer)) => {
+                // SAFETY: a fresh descriptor that nothing else owns.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                return Ok((Socket::from(fd), peer.as_socket()));
+            }
+            Err(error) => match errno_of(&error) {
+                // That one is gone; the next may not be.
+                Errno::EINTR | Errno::ECONNABORTED => {}
+                errno => return Err(errno),
+            },
+        }
+    }
+}
+
+/// The errno of an error of the operating system; EIO for any other.
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// An errno as the wire carries it.
+pub(crate) fn wire_errno(errno: Errno) -> arca_shared::errno::Errno {
+    match errno as i32 {
+        number @ 1.. => arca_shared::errno::Errno(number as u32),
+        _ => arca_shared::errno::Errno::UNKNOWN,
+    }
+}
+
+/// Reads an option of type int.
+pub(crate) fn get_option(socket: &Socket, level: i32, name: i32) -> Result<i32, Errno> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    let fd = socket.as_raw_fd();
+    // SAFETY: value and length are ours, and the length is that of the value.
+    retry(|| unsafe {
+        libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut len) as isize
+    })?;
+    Ok(value)
+}
+
+/// Sets an option of type int.
+pub(crate) fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> Result<(), Errno> {
+    let len = size_of::<i32>() as libc::socklen_t;
+    let fd = socket.as_raw_fd();
+    // SAFETY: the value is ours to read and of that length.
+    retry(|| unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) as isize })
+        .map(|_| ())
+}

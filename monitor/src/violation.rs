@@ -1,0 +1,45 @@
+//! The rules whose breach ends a session.
+
+use arca_shared::frame::FrameError;
+use arca_shared::message::{MessageError, code};
+use arca_shared::ring::Lie;
+
+/// The rule that the guest broke, in one line. Its session is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// The control ring does not hold frames.
+    #[error("the guest broke the framing of the control pipe: {0}")]
+    Frame(#[from] FrameError),
+    /// A frame does not hold a request.
+    #[error("the guest sent a malformed request: {0}")]
+    Message(#[from] MessageError),
+    /// The reply ring's read cursor cannot be true.
+    #[error("the guest broke the reply ring of the control pipe: {0}")]
+    Replies(#[from] Lie),
+    /// More replies were due than the reply ring holds: requests were
+    /// dispatched without taking the replies.
+    #[error("the guest left no room in the reply ring of the control pipe")]
+    NoRoom,
+}
+
+/// Whether a message type is one that only the monitor sends.
+pub(crate) fn is_reply_code(message_type: u8) -> bool {
+    matches!(
+        message_type,
+        code::LISTEN_OK
+            | code::CONNECT_OK
+            | code::INCOMING_CONNECTION
+            | code::LISTEN_ERR
+            | code::CONNECT_ERR
+            | code::ACCEPT_ERR
+            | code::HELLO_OK
+            | code::UNSUPPORTED
+            | code::DONE
+            | code::FAILED
+            | code::LISTENING
+            | code::CONNECTED
+            | code::ACCEPTED
+            | code::ADDRESSES_OK
+            | code::OPTION_VALUE
+    )
+}

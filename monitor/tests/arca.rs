@@ -1,0 +1,241 @@
+//! The real Arca side, its sleepers played by threads of the host, against the
+//! monitor: notification in both directions, sleeping and waking.
+
+mod common;
+
+use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, SessionEnd, VcpuWaker};
+use arca_shared::net::ArcaSession;
+use arca_shared::platform::Platform;
+use arca_shared::reactor::Reactor;
+use common::{digest, pattern, until};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const SLEEPERS: usize = 4;
+
+thread_local! {
+    static SLEEPER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Tokens by which sleepers are woken, and the doorbell.
+struct Host {
+    tokens: [(Mutex<bool>, Condvar); SLEEPERS],
+    doorbell: Mutex<Option<std::os::fd::OwnedFd>>,
+    began: Instant,
+}
+
+impl VcpuWaker for Host {
+    fn wake(&self, vcpu: usize) {
+        self.kick(vcpu);
+    }
+}
+
+impl Platform for Host {
+    fn ring_doorbell(&self) {
+        let doorbell = self.doorbell.lock().expect("not poisoned");
+        let doorbell = doorbell.as_ref().expect("set before it is rung");
+        nix::unistd::write(doorbell, &1u64.to_ne_bytes()).expect("room in the counter");
+    }
+
+    fn current(&self) -> usize {
+        SLEEPER.get()
+    }
+
+    fn park(&self, deadline: Option<u64>) {
+        let (token, given) = &self.tokens[self.current()];
+        let left = match deadline {
+            // A lost wake-up shows as a test that takes too long.
+            None => common::DEADLINE,
+            Some(deadline) => Duration::from_nanos(deadline.saturating_sub(self.now())),
+        };
+        let token = token.lock().expect("not poisoned");
+        let (mut token, timeout) = given
+            .wait_timeout_while(token, left, |token| !*token)
+            .expect("not poisoned");
+        assert!(
+            deadline.is_some() || !timeout.timed_out(),
+            "a wake-up was lost"
+        );
+        *token = false;
+    }
+
+    fn kick(&self, sleeper: usize) {
+        let (token, given) = &self.tokens[sleeper];
+        *token.lock().expect("not poisoned") = true;
+        given.notify_one();
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+}
+
+struct World {
+    session: ArcaSession,
+    handle: MonitorHandle,
+    thread: thread::JoinHandle<SessionEnd>,
+}
+
+fn world(busy_poll: Duration) -> World {
+    let host = Arc::new(Host {
+        tokens: std::array::from_fn(|_| Default::default()),
+        doorbell: Mutex::new(None),
+        began: Instant::now(),
+    });
+    let arena = common::arena(256 << 20);
+    let link = Link::new(arena.clone(), host.clone(), SLEEPERS).expect("a link");
+    let doorbell = link.doorbell().as_fd().try_clone_to_owned();
+    *host.doorbell.lock().expect("not poisoned") = Some(doorbell.expect("a descriptor"));
+    let (notify, control) = (link.notify_offset(), link.control());
+    let config = MonitorConfig {
+        busy_poll,
+        ..MonitorConfig::default()
+    };
+    let mut monitor = Monitor::new(link, config).expect("a monitor");
+    let handle = monitor.handle();
+    let thread = thread::spawn(move || monitor.event_loop());
+    let reactor = Reactor::new(&arena, notify, host, SLEEPERS).expect("a reactor");
+    let session = ArcaSession::open(&reactor, control).expect("a session");
+    World {
+        session,
+        handle,
+        thread,
+    }
+}
+
+impl World {
+    fn end(self) {
+        until("all pipes to be freed", || {
+            (self.handle.stats().pipes_allocated == 0).then_some(())
+        });
+        self.handle.stop();
+        assert_eq!(self.thread.join().expect("no panic"), SessionEnd::Stopped);
+    }
+}
+
+fn echo_service() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            thread::spawn(move || {
+                let mut reader = stream.try_clone().expect("a clone");
+                std::io::copy(&mut reader, &mut stream).expect("an echo");
+                stream.shutdown(Shutdown::Write).expect("connected");
+            });
+        }
+    });
+    address
+}
+
+fn sleepers(work: impl Fn(usize) + Send + Clone + 'static) {
+    let threads: Vec<_> = (0..SLEEPERS)
+        .map(|sleeper| {
+            let work = work.clone();
+            thread::spawn(move || {
+                SLEEPER.set(sleeper);
+                work(sleeper);
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+}
+
+#[test]
+fn four_sleepers_exchange_and_close_many_times() {
+    for busy_poll in [Duration::ZERO, Duration::from_micros(50)] {
+        let world = world(busy_poll);
+        let address = echo_service();
+        let session = world.session.clone();
+        sleepers(move |sleeper| {
+            for round in 0..40 {
+                let stream = session.connect(address).expect("connects");
+                let sent = pattern(1 + round * 1500, (sleeper * 100 + round) as u64);
+                stream.write_all(&sent).expect("writes");
+                stream
+                    .shutdown(arca_shared::net::Shutdown::Write)
+                    .expect("open");
+                let mut got = vec![0; sent.len()];
+                stream.read_exact(&mut got).expect("reads");
+                assert_eq!(digest(&got), digest(&sent));
+                assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
+            }
+        });
+        world.end();
+    }
+}
+
+#[test]
+fn a_bulk_transfer_each_way() {
+    let world = world(Duration::ZERO);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let sent = pattern(32 << 20, 1);
+    let wanted = digest(&sent);
+    let service = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("accepts");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("reads");
+        stream.write_all(&bytes).expect("writes");
+    });
+    let stream = world.session.connect(address).expect("connects");
+    stream.write_all(&sent).expect("writes");
+    stream
+        .shutdown(arca_shared::net::Shutdown::Write)
+        .expect("open");
+    let mut got = vec![0; sent.len()];
+    stream.read_exact(&mut got).expect("reads");
+    assert_eq!(digest(&got), wanted);
+    service.join().expect("no panic");
+    drop(stream);
+    world.end();
+}
+
+#[test]
+fn sleepers_accept_what_clients_send() {
+    let world = world(Duration::from_micros(50));
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let listener = Arc::new(world.session.bind(any).expect("binds"));
+    let address = listener.local_addr();
+    let clients: Vec<_> = (0..SLEEPERS as u64)
+        .map(|client| {
+            thread::spawn(move || {
+                for round in 0..40 {
+                    let sent = pattern(3000, client * 100 + round);
+                    let mut stream = TcpStream::connect(address).expect("connects");
+                    stream.write_all(&sent).expect("writes");
+                    stream.shutdown(Shutdown::Write).expect("connected");
+                    let mut got = Vec::new();
+                    stream.read_to_end(&mut got).expect("reads");
+                    assert_eq!(digest(&got), digest(&sent));
+                }
+            })
+        })
+        .collect();
+    let accepting = listener.clone();
+    sleepers(move |_| {
+        for _ in 0..40 {
+            let (stream, _) = accepting.accept().expect("accepts");
+            let mut buffer = vec![0; 4096];
+            loop {
+                match stream.read(&mut buffer).expect("reads") {
+                    0 => break,
+                    len => stream.write_all(&buffer[..len]).expect("writes"),
+                }
+            }
+        }
+    });
+    for client in clients {
+        client.join().expect("no panic");
+    }
+    drop(listener);
+    world.end();
+}

@@ -1,0 +1,423 @@
+//! Requests and their replies, one by one.
+
+mod common;
+
+use arca_monitor::{MonitorConfig, PipeSizes};
+use arca_shared::errno::Errno;
+use arca_shared::message::{Address, Name, Reply, Request, SocketOption, Target, feature};
+use common::{Session, UNKNOWN_CODE, endpoint, until};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect(text)
+}
+
+fn service() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+#[test]
+fn errors_carry_their_errno() {
+    let mut session = Session::start();
+    let (listener, taken) = service();
+    let peer = &mut session.peer;
+    assert_eq!(peer.listen(taken), Err(Errno::EADDRINUSE));
+    drop(listener);
+    assert_eq!(peer.connect(taken).err(), Some(Errno::ECONNREFUSED));
+    assert_eq!(
+        peer.connect(address("10.1.2.3:80")).err(),
+        Some(Errno::EACCES)
+    );
+    assert_eq!(peer.listen(address("10.1.2.3:80")), Err(Errno::EACCES));
+    let accept = Request::Accept { listener_id: 77 };
+    assert_eq!(peer.ask(accept), Reply::AcceptErr(Errno::EBADF));
+    assert_eq!(session.handle.stats().refused, 2);
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn a_wildcard_is_narrowed_to_loopback() {
+    let mut session = Session::start();
+    for (asked, got) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+        let request = Request::ListenAt {
+            address: Address(address(asked)),
+            backlog: 5,
+        };
+        match session.peer.ask(request) {
+            Reply::Listening { local, .. } => assert_eq!(local.0.ip().to_string(), got),
+            other => panic!("{other:?}"),
+        }
+    }
+    session.stop();
+}
+
+#[test]
+fn a_waiting_accept_holds_nothing_up_and_cancels() {
+    let mut session = Session::start();
+    let (_service, address) = service();
+    let (listener_id, local) = session.peer.listen_anywhere();
+    let accept = Request::Accept { listener_id };
+    let first = session.peer.send(accept);
+    let second = session.peer.send(accept);
+    session.peer.connect(address).expect("connects").close();
+    // The first is given up; the connection goes to the second.
+    let cancel = Request::Cancel { request_id: first };
+    assert_eq!(session.peer.ask(cancel), Reply::Done);
+    assert_eq!(
+        session.peer.reply(first),
+        Reply::AcceptErr(Errno::ECANCELED)
+    );
+    let _client = TcpStream::connect(local).expect("connects");
+    session.peer.accepted(second).close();
+    // One that was answered already is not answered again.
+    let cancel = Request::Cancel { request_id: second };
+    assert_eq!(session.peer.ask(cancel), Reply::Done);
+    assert_eq!(session.peer.try_reply(second), None);
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn a_slow_connect_holds_nothing_up_and_cancels() {
+    let mut session = Session::start();
+    // A listener whose backlog is full answers no further connect.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.bind(&address("127.0.0.1:0").into()).expect("binds");
+    socket.listen(0).expect("listens");
+    let full = socket
+        .local_addr()
+        .expect("an address")
+        .as_socket()
+        .expect("IPv4");
+    let _first = TcpStream::connect(full).expect("connects");
+    let slow = session.peer.send(Request::Connect(endpoint(full)));
+    let (_service, quick) = service();
+    for _ in 0..100 {
+        session.peer.connect(quick).expect("connects").close();
+    }
+    assert_eq!(session.peer.try_reply(slow), None);
+    let cancel = Request::Cancel { request_id: slow };
+    assert_eq!(session.peer.ask(cancel), Reply::Done);
+    assert_eq!(
+        session.peer.reply(slow),
+        Reply::ConnectErr(Errno::ECANCELED)
+    );
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn stale_ids_are_told_from_their_successors() {
+    let mut session = Session::start();
+    let (old, _) = session.peer.listen_anywhere();
+    let close = Request::CloseListener { listener_id: old };
+    let pending = session.peer.send(Request::Accept { listener_id: old });
+    assert_eq!(session.peer.ask(close), Reply::Done);
+    assert_eq!(session.peer.reply(pending), Reply::AcceptErr(Errno::EBADF));
+    assert_eq!(session.peer.ask(close), Reply::Failed(Errno::EBADF));
+    let (new, _) = session.peer.listen_anywhere();
+    assert_ne!(old, new);
+    let accept = Request::Accept { listener_id: old };
+    assert_eq!(session.peer.ask(accept), Reply::AcceptErr(Errno::EBADF));
+
+    let (_service, address) = service();
+    let stream = session.peer.connect(address).expect("connects");
+    let id = stream.id;
+    stream.close();
+    session.expect_no_pipes();
+    let stream = session.peer.connect(address).expect("connects");
+    assert_ne!(stream.id, id);
+    let ask = Request::Addresses(Target::Connection(id));
+    assert_eq!(session.peer.ask(ask), Reply::Failed(Errno::EBADF));
+    stream.close();
+    session.stop();
+}
+
+#[test]
+fn a_request_id_used_twice_is_answered_twice_and_the_oldest_is_cancelled() {
+    let mut session = Session::start();
+    let (listener_id, _) = session.peer.listen_anywhere();
+    let other = session.peer.listen_anywhere().0;
+    session
+        .peer
+        .send_frame(&Request::Accept { listener_id }.to_frame(500));
+    session
+        .peer
+        .send_frame(&Request::Accept { listener_id: other }.to_frame(500));
+    assert_eq!(
+        session.peer.ask(Request::Cancel { request_id: 500 }),
+        Reply::Done
+    );
+    assert_eq!(session.peer.reply(500), Reply::AcceptErr(Errno::ECANCELED));
+    let close = Request::CloseListener { listener_id: other };
+    assert_eq!(session.peer.ask(close), Reply::Done);
+    assert_eq!(session.peer.reply(500), Reply::AcceptErr(Errno::EBADF));
+    session.stop();
+}
+
+#[test]
+fn names_and_both_families_connect() {
+    let mut session = Session::start();
+    let (service4, v4) = service();
+    let service6 = TcpListener::bind("[::1]:0").expect("IPv6 loopback");
+    let v6 = service6.local_addr().expect("an address");
+    let name = |text: &str, port| Request::ConnectName {
+        port,
+        name: Name::new(text).expect("a name"),
+    };
+    let requests = [
+        (Request::ConnectTo(Address(v4)), v4),
+        (Request::ConnectTo(Address(v6)), v6),
+        (name("localhost", v4.port()), v4),
+        (name("::1", v6.port()), v6),
+        (name("127.0.0.1", v4.port()), v4),
+    ];
+    for (request, wanted) in requests {
+        match session.peer.ask(request) {
+            Reply::Connected { ready, local, peer } => {
+                assert_eq!(peer.0, wanted);
+                let service = if wanted == v4 { &service4 } else { &service6 };
+                let (_, from) = service.accept().expect("accepts");
+                assert_eq!(local.0, from);
+                let target = Target::Connection(ready.connection_id);
+                let addresses = session.peer.ask(Request::Addresses(target));
+                let peer = Some(peer);
+                assert_eq!(addresses, Reply::AddressesOk { local, peer });
+                session.peer.join(&ready).close();
+            }
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+    let unknown = session.peer.ask(name("no-such-host.invalid", 80));
+    assert_eq!(unknown, Reply::ConnectErr(Errno(2)));
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn an_accept_tells_both_addresses() {
+    let mut session = Session::start();
+    let (listener_id, local) = session.peer.listen_anywhere();
+    let id = session.peer.send(Request::AcceptFrom { listener_id });
+    let client = TcpStream::connect(local).expect("connects");
+    match session.peer.reply(id) {
+        Reply::Accepted {
+            ready,
+            local: at,
+            peer,
+        } => {
+            assert_eq!(at.0, local);
+            assert_eq!(peer.0, client.local_addr().expect("an address"));
+            assert_eq!(ready.listener_id, listener_id);
+            session.peer.join(&ready).close();
+        }
+        other => panic!("{other:?}"),
+    }
+    let target = Target::Listener(listener_id);
+    let wanted = Reply::AddressesOk {
+        local: Address(local),
+        peer: None,
+    };
+    assert_eq!(session.peer.ask(Request::Addresses(target)), wanted);
+    session.stop();
+}
+
+#[test]
+fn options_are_set_and_read_back() {
+    let mut session = Session::start();
+    let (_service, address) = service();
+    let stream = session.peer.connect(address).expect("connects");
+    let target = Target::Connection(stream.id);
+    for (option, value) in [
+        (SocketOption::NoDelay, 1),
+        (SocketOption::KeepAlive, 1),
+        (SocketOption::KeepIdle, 30),
+        (SocketOption::KeepInterval, 5),
+        (SocketOption::KeepCount, 3),
+        (SocketOption::Ttl, 42),
+        (SocketOption::Linger, 6),
+    ] {
+        let set = Request::SetOption {
+            target,
+            option,
+            value,
+        };
+        assert_eq!(session.peer.ask(set), Reply::Done, "{option:?}");
+        let get = Request::GetOption { target, option };
+        assert_eq!(
+            session.peer.ask(get),
+            Reply::OptionValue(value),
+            "{option:?}"
+        );
+    }
+    let get = |option| Request::GetOption { target, option };
+    assert_eq!(
+        session.peer.ask(get(SocketOption::Error)),
+        Reply::OptionValue(0)
+    );
+    let set = Request::SetOption {
+        target,
+        option: SocketOption::Error,
+        value: 0,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Failed(Errno::ENOPROTOOPT));
+    let set = Request::SetOption {
+        target,
+        option: SocketOption::Ttl,
+        value: 1 << 40,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Failed(Errno::EINVAL));
+    stream.close();
+    session.stop();
+}
+
+#[test]
+fn a_linger_of_zero_makes_a_close_a_reset() {
+    let mut session = Session::start();
+    let (service, address) = service();
+    let stream = session.peer.connect(address).expect("connects");
+    let (mut host, _) = service.accept().expect("accepts");
+    let set = Request::SetOption {
+        target: Target::Connection(stream.id),
+        option: SocketOption::Linger,
+        value: 1,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Done);
+    stream.close();
+    let error = host.read(&mut [0]).expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    session.stop();
+}
+
+#[test]
+fn an_unknown_code_is_answered_after_a_hello() {
+    let mut session = Session::start();
+    session.peer.hello();
+    session.peer.ring();
+    let frame = arca_shared::frame::Frame::build(UNKNOWN_CODE, 900, |_| 3);
+    session.peer.send_frame(&frame);
+    session.peer.tell();
+    let wanted = Reply::Unsupported {
+        message_type: UNKNOWN_CODE,
+    };
+    assert_eq!(session.peer.reply(900), wanted);
+    session.stop();
+}
+
+#[test]
+fn a_hello_of_less_gets_less() {
+    let mut session = Session::start();
+    let hello = Request::Hello {
+        version: 7,
+        features: feature::ERRNO | 1 << 60,
+    };
+    let features = feature::ERRNO;
+    let wanted = Reply::HelloOk {
+        version: 1,
+        features,
+    };
+    assert_eq!(session.peer.ask(hello), wanted);
+    session.stop();
+}
+
+#[test]
+fn limits_are_kept() {
+    let mut config = MonitorConfig::default();
+    config.limits.connections = 2;
+    config.limits.listeners = 1;
+    config.limits.accepts = 2;
+    let mut session = Session::with(config, common::ARENA);
+    let (_service, address) = service();
+    let (listener_id, local) = session.peer.listen_anywhere();
+    let anywhere = "127.0.0.1:0".parse().expect("an address");
+    assert_eq!(session.peer.listen(anywhere), Err(Errno::ENFILE));
+    let one = session.peer.connect(address).expect("connects");
+    let two = session.peer.connect(address).expect("connects");
+    assert_eq!(session.peer.connect(address).err(), Some(Errno::ENFILE));
+    let accept = Request::Accept { listener_id };
+    let waiting = session.peer.send(accept);
+    session.peer.send(accept);
+    assert_eq!(session.peer.ask(accept), Reply::AcceptErr(Errno::EAGAIN));
+    // The accept waits for a connection to end, and is not lost.
+    let mut client = TcpStream::connect(local).expect("connects");
+    client.write_all(b"hello").expect("writes");
+    assert_eq!(session.peer.connect(address).err(), Some(Errno::ENFILE));
+    assert_eq!(session.peer.try_reply(waiting), None);
+    one.close();
+    let mut stream = session.peer.accepted(waiting);
+    assert_eq!(stream.read_exact(5), b"hello");
+    stream.close();
+    two.close();
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn a_full_arena_delays_accepts_and_fails_connects() {
+    let config = MonitorConfig {
+        pipe_sizes: PipeSizes {
+            largest: 256 << 10,
+            smallest: 256 << 10,
+        },
+        ..MonitorConfig::default()
+    };
+    let mut session = Session::with(config, 1 << 20);
+    let (_service, address) = service();
+    let mut streams = Vec::new();
+    loop {
+        match session.peer.connect(address) {
+            Ok(stream) => streams.push(stream),
+            Err(errno) => {
+                assert_eq!(errno, Errno::ENOBUFS);
+                break;
+            }
+        }
+    }
+    assert!(!streams.is_empty());
+    let (listener_id, local) = session.peer.listen_anywhere();
+    let waiting = session.peer.send(Request::Accept { listener_id });
+    let _client = TcpStream::connect(local).expect("connects");
+    assert_eq!(session.peer.connect(address).err(), Some(Errno::ENOBUFS));
+    assert_eq!(session.peer.try_reply(waiting), None);
+    streams.pop().expect("one").close();
+    session.peer.accepted(waiting).close();
+    for stream in streams {
+        stream.close();
+    }
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn replies_that_are_not_read_hold_requests_back_and_lose_none() {
+    // A small arena has a small control pipe.
+    let mut session = Session::with(MonitorConfig::default(), 1 << 20);
+    let target = Target::Connection(1);
+    let option = SocketOption::NoDelay;
+    let request = Request::GetOption { target, option };
+    let mut ids = Vec::new();
+    let mut served = 0;
+    until("requests to be held back", || {
+        let before = served;
+        while request
+            .to_frame(ids.len() as u32 + 1)
+            .put(session.peer.control.outgoing())
+            .is_ok()
+        {
+            ids.push(ids.len() as u32 + 1);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        served = session.handle.stats().frames_in;
+        (served == before).then_some(())
+    });
+    assert!((served as usize) < ids.len());
+    for id in ids {
+        assert_eq!(session.peer.reply(id), Reply::Failed(Errno::EBADF));
+    }
+    session.stop();
+}

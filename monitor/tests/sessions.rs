@@ -1,0 +1,259 @@
+//! Sessions as wholes: how they end, and how the monitor is driven and woken.
+
+mod common;
+
+use arca_monitor::{Monitor, MonitorConfig, SessionEnd, Violation};
+use arca_shared::frame::{Frame, FrameError};
+use arca_shared::message::{MessageError, Reply, Request, code};
+use arca_shared::notify::Slot;
+use common::{Peer, Session, UNKNOWN_CODE, link, until};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+#[track_caller]
+fn violation(bytes: &[u8], hello: bool) -> Violation {
+    let mut session = Session::start();
+    if hello {
+        session.peer.hello();
+        session.peer.ring();
+    }
+    session.peer.send_bytes(bytes);
+    session.peer.tell();
+    match session.end() {
+        SessionEnd::Violation(violation) => {
+            assert_eq!(violation.to_string().lines().count(), 1);
+            violation
+        }
+        SessionEnd::Stopped => panic!("stopped"),
+    }
+}
+
+#[test]
+fn malformed_frames_end_the_session() {
+    let too_long = Violation::Frame(FrameError::TooLong {
+        message_type: 1,
+        payload_len: 257,
+    });
+    assert_eq!(violation(&[1, 1, 1, 0, 0, 0, 0], false), too_long);
+    assert_eq!(violation(&[1, 1, 1, 0, 0, 0, 0], true), too_long);
+    let wrong_length = Violation::Message(MessageError::WrongLength {
+        message_type: 8,
+        found: 3,
+    });
+    assert_eq!(
+        violation(&[8, 3, 0, 9, 0, 0, 0, 1, 2, 3], false),
+        wrong_length
+    );
+    let unknown = |code| Violation::Message(MessageError::UnknownType(code));
+    let empty = |code| [code, 0, 0, 1, 0, 0, 0];
+    assert_eq!(
+        violation(&empty(UNKNOWN_CODE), false),
+        unknown(UNKNOWN_CODE)
+    );
+    assert_eq!(violation(&empty(0), true), unknown(0));
+    assert_eq!(
+        violation(&empty(code::LISTEN_OK), true),
+        unknown(code::LISTEN_OK)
+    );
+    assert_eq!(violation(&empty(code::DONE), true), unknown(code::DONE));
+}
+
+#[test]
+fn a_lie_in_the_control_ring_ends_the_session() {
+    let mut session = Session::start();
+    let offset = session.peer.control.shm_offset();
+    let header = session
+        .peer
+        .arena
+        .from_offset(offset, 24, 8)
+        .expect("inside");
+    // SAFETY: the control pipe's first header lies there, all of it atomic.
+    let header = unsafe { header.cast::<arca_shared::ring::RingHeader>().as_ref() };
+    header.write_cursor.store(u64::MAX / 2, Ordering::Release);
+    assert!(matches!(
+        session.end(),
+        SessionEnd::Violation(Violation::Frame(FrameError::Ring(_)))
+    ));
+}
+
+#[test]
+fn a_violation_resets_connections_and_frees_everything() {
+    let mut session = Session::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let _stream = session.peer.connect(address).expect("connects");
+    let (mut host, _) = listener.accept().expect("accepts");
+    session.peer.send_bytes(&[99, 0, 0, 1, 0, 0, 0]);
+    assert!(matches!(session.end(), SessionEnd::Violation(_)));
+    let error = std::io::Read::read(&mut host, &mut [0]).expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(session.handle.stats().pipes_allocated, 0);
+}
+
+#[test]
+fn frames_may_come_in_pieces() {
+    let mut session = Session::start();
+    let frame = Request::Accept { listener_id: 5 }.to_frame(0);
+    let mut wire = [0; 16];
+    let len = frame.encode(&mut wire).expect("fits");
+    for byte in &wire[..len] {
+        let turns = session.handle.stats().epoll_turns;
+        session.peer.send_bytes(&[*byte]);
+        until("a tick", || {
+            (session.handle.stats().epoll_turns > turns).then_some(())
+        });
+    }
+    assert_eq!(
+        session.peer.reply(0),
+        Reply::AcceptErr(arca_shared::errno::Errno::EBADF)
+    );
+    session.stop();
+}
+
+#[test]
+fn the_first_doorbell_ends_polling_and_idling_costs_nothing() {
+    let session = Session::start();
+    let turns = || session.handle.stats().epoll_turns;
+    let before = turns();
+    until("polling", || (turns() > before + 10).then_some(()));
+    session.peer.ring();
+    until("the doorbell", || {
+        (session.handle.stats().doorbells == 1).then_some(())
+    });
+    until("the monitor to sleep", || {
+        session.peer.area.monitor().is_up().then_some(())
+    });
+    let before = turns();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(turns(), before);
+    session.stop();
+}
+
+#[test]
+fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
+    let mut session = Session::start();
+    session.peer.hello();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let id = session
+        .peer
+        .send(Request::Connect(common::endpoint(address)));
+    session.peer.tell();
+    let Reply::ConnectOk(ready) = session.peer.reply(id) else {
+        panic!("no connection");
+    };
+    let mut stream = session.peer.join(&ready);
+    let slot = Slot::from(stream.pipe.shm_offset());
+    let (mut host, _) = listener.accept().expect("accepts");
+    // Takes away what is marked by now, when nothing more will be.
+    until("the monitor to sleep", || {
+        session.peer.area.monitor().is_up().then_some(())
+    });
+    session.peer.area.to_guest().take(|_| {});
+    let wakes = session.waker.0.load(Ordering::SeqCst);
+    stream.pipe.incoming().want_data();
+    session.peer.area.vcpu(0).raise();
+    std::io::Write::write_all(&mut host, b"wake up").expect("writes");
+    until("the wake", || {
+        (session.waker.0.load(Ordering::SeqCst) == wakes + 1).then_some(())
+    });
+    let mut marked = Vec::new();
+    session.peer.area.to_guest().take(|slot| marked.push(slot));
+    assert_eq!(marked, [slot]);
+    assert_eq!(stream.read_exact(7), b"wake up");
+    // The other way: bytes alone are not seen, the mark and the bell are.
+    until("the monitor to sleep", || {
+        session.peer.area.monitor().is_up().then_some(())
+    });
+    stream.send(b"you too");
+    assert!(stream.pipe.outgoing().take_data_wanted());
+    session.peer.area.to_monitor().mark(slot);
+    assert!(session.peer.area.monitor().take());
+    session.peer.ring();
+    let mut bytes = [0; 7];
+    std::io::Read::read_exact(&mut host, &mut bytes).expect("reads");
+    assert_eq!(&bytes, b"you too");
+    // Marks of slots without a pipe are ignored.
+    session.peer.area.to_monitor().mark(Slot(1 << 13));
+    session.peer.tell();
+    stream.close();
+    session.stop();
+}
+
+#[test]
+fn the_monitor_can_be_driven_step_by_step() {
+    let (link, arena, _) = link(common::ARENA);
+    let mut peer = Peer::new(&link, arena);
+    let mut monitor = Monitor::new(link, MonitorConfig::default()).expect("a monitor");
+    peer.send(Request::Hello {
+        version: 1,
+        features: 0,
+    });
+    assert_eq!(monitor.serve_one(), Ok(true));
+    assert!(matches!(peer.reply(1), Reply::HelloOk { .. }));
+    let address = arca_shared::message::Address("127.0.0.1:0".parse().expect("an address"));
+    let id = peer.send(Request::ListenAt {
+        address,
+        backlog: 0,
+    });
+    assert_eq!(monitor.serve_one(), Ok(true));
+    let Reply::Listening { listener_id, local } = peer.reply(id) else {
+        panic!("no listener");
+    };
+    assert_eq!(monitor.poll_accepts(), Ok(0));
+    let accept = peer.send(Request::Accept { listener_id });
+    assert_eq!(monitor.serve_one(), Ok(true));
+    let mut client = TcpStream::connect(local.0).expect("connects");
+    let answered = until("the accept", || {
+        Some(monitor.poll_accepts().expect("no violation")).filter(|&n| n > 0)
+    });
+    assert_eq!(answered, 1);
+    let mut stream = peer.accepted(accept);
+    std::io::Write::write_all(&mut client, b"step").expect("writes");
+    until("the bytes", || {
+        let progress = monitor.pump_once().expect("no violation");
+        (stream.pipe.incoming().available() == Ok(4)).then_some(progress)
+    });
+    assert_eq!(stream.read_exact(4), b"step");
+    // A request of one's own making.
+    let frame = Request::Connect(common::endpoint(local.0)).to_frame(42);
+    match monitor.dispatch_request(&frame) {
+        Ok(arca_monitor::Dispatch::Reply(Reply::ConnectOk(_))) => {}
+        other => panic!("{other:?}"),
+    }
+    let bad = Frame::build(0, 1, |_| 0);
+    assert!(monitor.dispatch_request(&bad).is_err());
+    let handle = monitor.handle();
+    handle.stop();
+    assert_eq!(monitor.serve_one(), Ok(false));
+    assert_eq!(monitor.event_loop(), SessionEnd::Stopped);
+}
+
+#[test]
+fn a_peer_that_never_reads_delays_a_stop_only_so_long() {
+    let config = MonitorConfig {
+        drain: Duration::from_millis(200),
+        ..MonitorConfig::default()
+    };
+    let mut session = Session::with(config, common::ARENA);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let mut stream = session.peer.connect(address).expect("connects");
+    let (_host, _) = listener.accept().expect("accepts");
+    let chunk = [7; 65536];
+    until("everything to be full", || {
+        match stream.pipe.write(&chunk) {
+            Ok(_) => None,
+            Err(_) => {
+                let before = session.handle.stats().bytes_to_tcp;
+                std::thread::sleep(Duration::from_millis(20));
+                (session.handle.stats().bytes_to_tcp == before).then_some(())
+            }
+        }
+    });
+    let began = Instant::now();
+    session.handle.stop();
+    assert_eq!(session.end(), SessionEnd::Stopped);
+    assert!(began.elapsed() >= Duration::from_millis(200));
+}

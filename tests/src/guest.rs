@@ -1,0 +1,278 @@
+//! A guest in a process of its own, as a user runs it.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before its test fails.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The VMM's command, built once for each process of tests.
+///
+/// # Panics
+///
+/// If it cannot be built.
+#[must_use]
+pub fn vmm() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| binary("arca-vmm")).clone()
+}
+
+/// The command of `cargo xtask`, built once for each process of tests.
+///
+/// # Panics
+///
+/// If it cannot be built.
+#[must_use]
+pub fn xtask() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| binary("xtask")).clone()
+}
+
+fn binary(package: &str) -> PathBuf {
+    let mut cargo = xtask::tool::cargo();
+    cargo.args(["build", "--quiet", "--release", "--package", package]);
+    xtask::tool::quiet(&mut cargo).expect("the command builds");
+    xtask::tool::root().join("target/release").join(package)
+}
+
+/// The image of a guest program, built once for each process of tests.
+///
+/// # Panics
+///
+/// If the programs cannot be built.
+#[must_use]
+pub fn image(program: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| xtask::guest::build().expect("the guest programs build"));
+    xtask::guest::image(program)
+}
+
+/// A running guest; killed when dropped.
+pub struct Guest {
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Arc<Text>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What standard error said so far.
+#[derive(Default)]
+struct Text {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+/// How a guest ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The process's exit code; none if a signal killed it.
+    pub code: Option<i32>,
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Fails, showing standard error, unless the exit code is `code`.
+    ///
+    /// # Panics
+    ///
+    /// If it is another.
+    #[track_caller]
+    pub fn expect_code(&self, code: i32) -> &Self {
+        let Self { stderr, .. } = self;
+        assert_eq!(self.code, Some(code), "standard error:\n{stderr}");
+        self
+    }
+
+    /// Fails, showing standard error, unless it contains `text`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[track_caller]
+    pub fn expect_stderr(&self, text: &str) -> &Self {
+        let Self { stderr, .. } = self;
+        assert!(stderr.contains(text), "{text:?} is not in:\n{stderr}");
+        self
+    }
+}
+
+impl Guest {
+    /// Starts `program` with options of the VMM's command before it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(options: &[&str], program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(vmm());
+        command.args(options).arg(image(program)).args(args);
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Starts any command, whose standard output is collected unless it was set
+    /// with [`Guest::spawn_to`].
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_to(command, Stdio::piped())
+    }
+
+    /// Starts a command with that standard output.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn_to(mut command: Command, stdout: Stdio) -> Self {
+        command.stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
+        let stdout = child.stdout.take().map(|mut pipe| {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let _ = pipe.read_to_end(&mut bytes);
+                bytes
+            })
+        });
+        let stderr = Arc::new(Text::default());
+        let reader = child.stderr.take().map(|pipe| {
+            let text = stderr.clone();
+            thread::spawn(move || text.collect(pipe))
+        });
+        Self {
+            child,
+            stdout,
+            stderr,
+            reader,
+        }
+    }
+
+    /// What standard error said so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().clone()
+    }
+
+    /// Waits until standard error has a line that contains `text`, and gives the
+    /// line from there on.
+    ///
+    /// # Panics
+    ///
+    /// If there is none by the deadline.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        let end = Instant::now() + DEADLINE;
+        let mut said = self.stderr.lock();
+        loop {
+            if let Some((start, _)) = said.match_indices(text).next()
+                && let Some(len) = said[start..].find('\n')
+            {
+                return said[start..start + len].to_owned();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {text:?} on standard error:\n{said}");
+            let waited = self.stderr.more.wait_timeout(said, left);
+            said = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for a server's "listening on ADDRESS", and gives the address.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come by the deadline.
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        let line = self.wait_for("listening on ");
+        let address = line["listening on ".len()..].trim();
+        address.parse().expect("the server says its address")
+    }
+
+    /// The process.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Sends a signal to the process.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such process any more.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, signal).expect("the guest runs");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come by the deadline.
+    #[track_caller]
+    pub fn finish(mut self) -> Ended {
+        let status = wait(&mut self.child).unwrap_or_else(|| {
+            let said = self.stderr();
+            panic!("the guest does not end; standard error:\n{said}")
+        });
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        let stdout = self.stdout.take().and_then(|reader| reader.join().ok());
+        Ended {
+            code: status.code(),
+            stdout: stdout.unwrap_or_default(),
+            stderr: self.stderr(),
+        }
+    }
+}
+
+/// Waits for a child for as long as [`DEADLINE`] allows.
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < end => thread::park_timeout(Duration::from_millis(2)),
+            _ => return None,
+        }
+    }
+}
+
+impl Text {
+    fn lock(&self) -> std::sync::MutexGuard<'_, String> {
+        let text = self.text.lock();
+        text.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn collect(&self, mut pipe: impl Read) {
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = pipe.read(&mut buffer) {
+            let piece = String::from_utf8_lossy(&buffer[..len]);
+            self.lock().push_str(&piece);
+            self.more.notify_all();
+        }
+        self.more.notify_all();
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "--- the guest said:\n{}---", self.stderr());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A guest in the test's process, for what only the library tells.
+
+use crate::guest::{DEADLINE, image};
+use arca_vmm::{ExitStatus, Image, Vm, VmConfig, VmHandle, VmStats};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A guest that runs on threads of this process; stopped when dropped.
+pub struct LocalGuest {
+    handle: VmHandle,
+    thread: Option<JoinHandle<ExitStatus>>,
+    output: Output,
+}
+
+/// A place to write to that can be read meanwhile.
+#[derive(Clone, Default)]
+pub struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    /// What was written so far.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = self.0.lock();
+        bytes.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl LocalGuest {
+    /// Starts `program`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(program: &str, args: &[&str]) -> Self {
+        Self::start_with(program, args, |_| {})
+    }
+
+    /// Starts `program` after `adjust` had its way with the configuration.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_with(program: &str, args: &[&str], adjust: impl FnOnce(&mut VmConfig)) -> Self {
+        let output = Output::default();
+        let mut config = VmConfig::new(Image::Path(image(program)), program);
+        config.args = args.iter().map(ToString::to_string).collect();
+        config.stdout = Box::new(output.clone());
+        adjust(&mut config);
+        let vm = Vm::new(config).expect("the guest starts");
+        let handle = vm.handle();
+        let thread = Some(thread::spawn(move || vm.run()));
+        Self {
+            handle,
+            thread,
+            output,
+        }
+    }
+
+    /// The running guest's handle.
+    #[must_use]
+    pub fn handle(&self) -> &VmHandle {
+        &self.handle
+    }
+
+    /// What the guest did so far.
+    #[must_use]
+    pub fn stats(&self) -> VmStats {
+        self.handle.stats()
+    }
+
+    /// What it printed so far.
+    #[must_use]
+    pub fn output(&self) -> Vec<u8> {
+        self.output.bytes()
+    }
+
+    /// Waits until the statistics are as `wanted`.
+    ///
+    /// # Panics
+    ///
+    /// If they are not by the deadline.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&VmStats) -> bool) -> VmStats {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let stats = self.stats();
+            if wanted(&stats) {
+                return stats;
+            }
+            assert!(Instant::now() < end, "never {what}: {stats:#?}");
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until the guest listens at `address`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not by the deadline.
+    #[track_caller]
+    pub fn wait_listening(&self, address: SocketAddr) {
+        self.wait_until(&format!("listening on {address}"), |stats| {
+            stats.monitor.listeners > 0
+        });
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come by the deadline.
+    #[track_caller]
+    pub fn finish(mut self) -> (ExitStatus, Vec<u8>) {
+        let thread = self.thread.take().expect("finished once");
+        let end = Instant::now() + DEADLINE;
+        while !thread.is_finished() {
+            assert!(Instant::now() < end, "the guest does not end");
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        let status = thread.join().expect("the VMM does not panic");
+        (status, self.output())
+    }
+
+    /// Stops the guest and waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come by the deadline.
+    #[track_caller]
+    pub fn stop(self) -> ExitStatus {
+        self.handle.stop(arca_vmm::StopReason::Request);
+        self.finish().0
+    }
+}
+
+impl Drop for LocalGuest {
+    fn drop(&mut self) {
+        self.handle.stop(arca_vmm::StopReason::Request);
+    }
+}
+
+/// A port of loopback that nobody listens on at the moment.
+///
+/// # Panics
+///
+/// If there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}

@@ -1,0 +1,52 @@
+//! A guest that crashes ends with a report that names the function.
+
+use arca_tests::guest::Guest;
+
+/// Runs `crash KIND` and looks for what the report must say.
+#[track_caller]
+fn crash(kind: &str, says: &[&str]) {
+    let ended = Guest::start(&[], "crash", &[kind]).finish();
+    ended.expect_code(101);
+    for text in says {
+        ended.expect_stderr(text);
+    }
+}
+
+#[test]
+fn a_null_read() {
+    crash(
+        "null-read",
+        &["page fault", "read_null_pointer", "null page"],
+    );
+}
+
+#[test]
+fn a_stack_overflow() {
+    crash("stack-overflow", &["stack overflow", "overflow_stack"]);
+}
+
+#[test]
+fn a_write_to_text() {
+    crash("write-text", &["page fault", "write_own_text"]);
+}
+
+#[test]
+fn a_panic() {
+    crash("panic", &["panicked at", "crash.rs"]);
+}
+
+#[test]
+fn a_division_by_zero() {
+    crash("divide-by-zero", &["divide", "divide_by_zero"]);
+}
+
+#[test]
+fn an_invalid_opcode() {
+    crash("ud2", &["invalid opcode"]);
+}
+
+#[test]
+fn a_guest_that_spins_for_ever_runs_out_of_its_time() {
+    let ended = Guest::start(&["--timeout", "500ms"], "crash", &["spin"]).finish();
+    ended.expect_code(124);
+}

@@ -1,0 +1,89 @@
+//! What cannot start says why in one clear line, with exit code 125.
+
+use arca_tests::guest::{Ended, Guest, image, vmm};
+use arca_tests::skip;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+#[track_caller]
+fn refused(ended: &Ended, says: &str) {
+    ended.expect_code(125).expect_stderr(says);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stdout, b"");
+}
+
+fn run(path: &Path) -> Ended {
+    let mut command = Command::new(vmm());
+    command.arg(path).stdin(Stdio::null());
+    Guest::spawn(command).finish()
+}
+
+#[test]
+fn no_such_image() {
+    refused(&run(Path::new("no/such/image")), "no/such/image");
+}
+
+#[test]
+fn a_corrupt_image() {
+    let whole = fs::read(image("hello")).expect("built");
+    for (len, what) in [(0, "empty"), (40, "cut in the header"), (5000, "cut later")] {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&whole[..len]).expect("a regular file");
+        let ended = run(file.path());
+        assert_eq!(ended.code, Some(125), "{what}: {}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{what}: {}", ended.stderr);
+    }
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(b"#!/bin/sh\necho not an image\n")
+        .expect("a regular file");
+    assert_eq!(run(file.path()).code, Some(125));
+}
+
+/// What a shell runs to start the hello program; the VMM's command is `$0`, the
+/// image `$1`.
+const HELLO: &str = "\"$0\" \"$1\"";
+
+/// Runs `start` where `prepare` has changed /dev, both shell commands, in a
+/// mount namespace of their own; `None` where such a namespace cannot be had.
+fn in_namespace(prepare: &str, start: &str) -> Option<Ended> {
+    let script = format!("{prepare} && echo prepared >&2 && exec {start}");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script]);
+    command.arg(vmm()).arg(image("hello")).stdin(Stdio::null());
+    let mut ended = Guest::spawn(command).finish();
+    let Some(stderr) = ended.stderr.strip_prefix("prepared\n") else {
+        skip(&format!("no mount namespace here: {}", ended.stderr.trim()));
+        return None;
+    };
+    ended.stderr = stderr.to_owned();
+    Some(ended)
+}
+
+#[test]
+fn kvm_is_missing() {
+    if let Some(ended) = in_namespace("mount -t tmpfs none /dev", HELLO) {
+        refused(&ended, "/dev/kvm");
+    }
+}
+
+#[test]
+fn kvm_is_not_what_it_should_be() {
+    if let Some(ended) = in_namespace("mount --bind /dev/null /dev/kvm", HELLO) {
+        refused(&ended, "/dev/kvm");
+    }
+}
+
+#[test]
+fn kvm_is_not_accessible() {
+    // Copies, because a user without rights may not read where the originals
+    // are; a file in place of the device, because the device is everybody's.
+    let prepare = "mount -t tmpfs -o mode=755 none /mnt && cp \"$0\" /mnt/vmm \
+        && cp \"$1\" /mnt/hello && touch /mnt/kvm && chmod 600 /mnt/kvm \
+        && mount --bind /mnt/kvm /dev/kvm";
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/vmm /mnt/hello";
+    if let Some(ended) = in_namespace(prepare, nobody) {
+        refused(&ended, "/dev/kvm");
+    }
+}

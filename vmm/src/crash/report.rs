@@ -1,0 +1,114 @@
+//! Making the report from what a vCPU left behind.
+
+use crate::crash::{Cause, CrashReport, Frame, backtrace, page_fault_summary};
+use crate::exception::{self, PAGE_FAULT};
+use crate::image::CheckedImage;
+use crate::map::AddressMap;
+use crate::memory::GuestMemory;
+use crate::mmio;
+use crate::symbols::Symbols;
+use crate::vcpu::CrashState;
+
+/// Bytes of code that are shown.
+const CODE_LEN: u64 = 16;
+
+/// Makes the report. All vCPUs have stopped.
+pub fn report(
+    state: CrashState,
+    image: &CheckedImage,
+    map: &AddressMap,
+    memory: &GuestMemory,
+) -> CrashReport {
+    let CrashState {
+        vcpu,
+        cause,
+        registers,
+    } = state;
+    let bytes = image.bytes();
+    let symbols = Symbols::new(bytes.as_deref().unwrap_or(&[]));
+    let at = match cause {
+        // An exception leaves the instruction pointer at its instruction, a
+        // write to a register of the MMIO page behind it.
+        Cause::Panic | Cause::BadAccess { .. } | Cause::NoSuchVcpu(_) => {
+            registers.rip.wrapping_sub(1)
+        }
+        _ => registers.rip,
+    };
+    let here = Frame {
+        address: registers.rip,
+        places: symbols.find(at),
+        times: 1,
+        left_out: 0,
+    };
+    let callers = backtrace::condense(&backtrace::walk(memory, map, &registers))
+        .into_iter()
+        .map(|step| Frame {
+            address: step.address,
+            // What a return address follows is the call.
+            places: symbols.find(step.address.wrapping_sub(1)),
+            times: step.times,
+            left_out: step.left_out,
+        });
+    let fault_address = match cause {
+        Cause::Exception { address, .. } => address,
+        _ => None,
+    };
+    CrashReport {
+        vcpu,
+        address_is: fault_address.map(|address| map.describe(address)),
+        summary: summary(&cause, map),
+        code: code(registers.rip, map, memory),
+        backtrace: std::iter::once(here).chain(callers).collect(),
+        registers,
+        cause,
+    }
+}
+
+fn code(rip: u64, map: &AddressMap, memory: &GuestMemory) -> Vec<u8> {
+    let Some((physical, left)) = map.translate(rip) else {
+        return Vec::new();
+    };
+    let mut code = vec![0; left.min(CODE_LEN) as usize];
+    if memory.read(physical, &mut code) {
+        code
+    } else {
+        Vec::new()
+    }
+}
+
+fn summary(cause: &Cause, map: &AddressMap) -> String {
+    match cause {
+        Cause::Exception {
+            vector: PAGE_FAULT,
+            error_code,
+            address: Some(address),
+        } => page_fault_summary(
+            exception::attempt(error_code.unwrap_or(0)),
+            *address,
+            map.find(*address).map(|region| region.kind),
+        ),
+        Cause::Exception { vector, .. } => exception::name(*vector).0.into(),
+        Cause::Panic => "panic".into(),
+        Cause::BadAccess { address, written } => {
+            let register = mmio::register_name(*address).unwrap_or("no register");
+            match written {
+                None => format!(
+                    "read of MMIO address {address:#x} ({register}), which has nothing to read"
+                ),
+                Some(bytes) => format!(
+                    "write of {} bytes ({bytes:02x?}) to MMIO address {address:#x} ({register}), which does not take it",
+                    bytes.len()
+                ),
+            }
+        }
+        Cause::NoSuchVcpu(index) => format!("kick of vCPU {index}, which does not exist"),
+        Cause::Shutdown => "an exception that could not be delivered (triple fault)".into(),
+        Cause::Emulation => {
+            "an instruction on memory that it cannot be emulated on (is it an MMIO address?)".into()
+        }
+        Cause::EntryRefused(reason) => {
+            format!("the processor refused to enter the guest (reason {reason:#x})")
+        }
+        Cause::Unexpected(exit) => format!("unexpected exit from the guest: {exit}"),
+    }
+}

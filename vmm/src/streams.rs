@@ -1,0 +1,273 @@
+//! Standard input, standard output and logs: the host's ends of these pipes.
+//!
+//! Each has a thread of its own that makes blocking calls: the other end may be
+//! a regular file, which epoll refuses, or a terminal that others share and
+//! that must not become non-blocking.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arca_monitor::{StandardHandle, StandardPipe};
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::control::{Control, Outcome};
+use crate::logs::{self, Entry};
+use crate::stats::Counter;
+use crate::worker::{Worker, write_unless};
+
+/// Capacity of each direction of the pipes for input and output, in bytes: with
+/// it, a pipe takes exactly 128 KiB.
+pub const PIPE_SIZE: u64 = 65_512;
+
+/// How long a reader of the guest's output may make no progress once the guest
+/// has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a thread that is given up on has to notice.
+const NOTICE: Duration = Duration::from_millis(200);
+/// Bytes that are moved at once.
+const CHUNK: usize = 64 << 10;
+
+/// How far a stream's thread has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes taken from the pipe.
+    taken: Counter,
+    /// Bytes of those that the host took.
+    pub delivered: Counter,
+    /// The stream's end is no longer waited for. Relaxed: the signal that
+    /// follows is what makes the thread look, again and again.
+    given_up: AtomicBool,
+}
+
+impl Progress {
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream from the guest, with its thread.
+pub struct Outgoing {
+    name: &'static str,
+    worker: Worker,
+    handle: StandardHandle,
+    progress: Arc<Progress>,
+}
+
+impl Outgoing {
+    /// Starts standard output.
+    pub fn stdout(
+        pipe: StandardPipe,
+        writer: Box<dyn Write + Send>,
+        progress: Arc<Progress>,
+        control: Arc<Control>,
+    ) -> io::Result<Self> {
+        Self::start(
+            "standard output",
+            "stdout",
+            pipe,
+            progress,
+            move |pipe, progress| {
+                if let Err(error) = copy_out(pipe, writer, progress) {
+                    let rule = format!("the pipe of standard output: {error}");
+                    control.end(Outcome::Violation(rule));
+                }
+            },
+        )
+    }
+
+    /// Starts the log, with `stderr` for the text among its records.
+    pub fn log(
+        pipe: StandardPipe,
+        mut stderr: Box<dyn Write + Send>,
+        control: Arc<Control>,
+    ) -> io::Result<Self> {
+        let progress = Arc::default();
+        Self::start("the log", "log", pipe, progress, move |pipe, progress| {
+            let emit = |entry: Entry<'_>| match entry {
+                Entry::Log {
+                    level,
+                    target,
+                    message,
+                } => logs::to_logger(level, &target, &message),
+                // A standard error that fails has nobody to tell.
+                Entry::Raw(text) => {
+                    let _ = write_unless(&mut stderr, text, || progress.is_given_up());
+                }
+            };
+            let advance = |n| {
+                progress.taken.add(n);
+                progress.delivered.add(n);
+            };
+            if let Err(error) = logs::forward(pipe, emit, advance) {
+                control.end(Outcome::Violation(format!("the log pipe: {error}")));
+            }
+        })
+    }
+
+    fn start(
+        name: &'static str,
+        thread: &str,
+        pipe: StandardPipe,
+        progress: Arc<Progress>,
+        body: impl FnOnce(StandardPipe, &Progress) + Send + 'static,
+    ) -> io::Result<Self> {
+        let handle = pipe.handle();
+        let shared = Arc::clone(&progress);
+        let worker = Worker::spawn(thread, move || body(pipe, &shared))?;
+        Ok(Self {
+            name,
+            worker,
+            handle,
+            progress,
+        })
+    }
+
+    /// Tells the thread that the guest has ended.
+    pub fn guest_ended(&self) {
+        self.handle.ended();
+    }
+
+    /// Waits until all is delivered, as long as it goes on; names what could
+    /// not be. The guest has ended.
+    pub fn drain(self) {
+        const PAUSES: [u64; 4] = [50, 100, 500, 2000];
+        let mut pauses = PAUSES.into_iter();
+        let mut seen = self.position();
+        let mut since = Instant::now();
+        while !self.worker.is_finished() {
+            let position = self.position();
+            if position != seen {
+                seen = position;
+                since = Instant::now();
+            } else if since.elapsed() > PATIENCE {
+                self.progress.given_up.store(true, Ordering::Relaxed);
+                // A thread that does not notice is left behind: it holds
+                // nothing but its end of the stream.
+                self.worker.interrupt(NOTICE);
+                break;
+            }
+            let pause = pauses.next().unwrap_or(5000);
+            std::thread::sleep(Duration::from_micros(pause));
+        }
+        let lost = self.undelivered();
+        if lost > 0 {
+            log::error!("{lost} bytes of {} could not be delivered", self.name);
+        }
+        if self.worker.is_finished() {
+            self.worker.join();
+        }
+    }
+
+    fn position(&self) -> (u64, u64) {
+        (self.handle.pending(), self.progress.delivered.get())
+    }
+
+    fn undelivered(&self) -> u64 {
+        let taken = self.progress.taken.get();
+        self.handle.pending() + taken.saturating_sub(self.progress.delivered.get())
+    }
+}
+
+/// Copies standard output until the guest has ended and all is copied. It fails
+/// if the guest broke a rule of the pipe.
+///
+/// A writer that fails is not written to again, so that what it got is a
+/// beginning of what the guest wrote and not a patchwork. The guest finds its
+/// standard output closed, as it would behind `head`.
+fn copy_out(
+    mut pipe: StandardPipe,
+    mut writer: Box<dyn Write + Send>,
+    progress: &Progress,
+) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = pipe.read(&mut chunk)?;
+        if n == 0 || progress.is_given_up() {
+            return Ok(());
+        }
+        progress.taken.add(n as u64);
+        let written = write_unless(&mut writer, &chunk[..n], || progress.is_given_up());
+        let Err((written, error)) = written else {
+            progress.delivered.add(n as u64);
+            continue;
+        };
+        progress.delivered.add(written as u64);
+        if !progress.is_given_up() {
+            log::error!("standard output failed, and is closed for the guest: {error}");
+        }
+        pipe.close_read();
+        return Ok(());
+    }
+}
+
+/// Standard input, with its thread.
+pub struct Incoming {
+    worker: Worker,
+    handle: StandardHandle,
+    ended: Arc<AtomicBool>,
+}
+
+impl Incoming {
+    /// Starts it.
+    pub fn start(mut pipe: StandardPipe, reader: Box<dyn Read + Send>) -> io::Result<Self> {
+        let handle = pipe.handle();
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ended);
+        let worker = Worker::spawn("stdin", move || {
+            ignore_terminal_stop();
+            // Relaxed: as for `Progress::given_up`.
+            copy_in(&mut pipe, reader, || flag.load(Ordering::Relaxed));
+            pipe.close_write();
+        })?;
+        Ok(Self {
+            worker,
+            handle,
+            ended,
+        })
+    }
+
+    /// Stops it: the guest has ended. A reader that cannot be interrupted keeps
+    /// its thread until its read returns.
+    pub fn stop(self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.handle.ended();
+        if self.worker.interrupt(NOTICE) {
+            self.worker.join();
+        }
+    }
+}
+
+/// Lets a read from a terminal fail that belongs to another job of the shell:
+/// otherwise a guest in the background, whether it reads its input or not,
+/// would be stopped.
+fn ignore_terminal_stop() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTTIN);
+    // It fails for no valid mask.
+    let _ = signals.thread_block();
+}
+
+/// Copies standard input until it or the guest ends.
+fn copy_in(pipe: &mut StandardPipe, mut reader: Box<dyn Read + Send>, ended: impl Fn() -> bool) {
+    let mut chunk = vec![0; CHUNK];
+    while !ended() {
+        match reader.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(n) => {
+                if pipe.write_all(&chunk[..n]).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The terminal belongs to another job.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => return,
+            Err(error) => {
+                log::error!("standard input failed ({error}); the guest finds it ended");
+                return;
+            }
+        }
+    }
+}

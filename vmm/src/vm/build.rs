@@ -1,0 +1,271 @@
+//! Building a guest, step by step; [`crate::vm`] numbers the steps.
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arca_monitor::{Link, Monitor, StandardPipe, VcpuWaker};
+use arca_shared::boot::{BootInfo, PipePlace};
+use arca_shared::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, MMIO_BASE, STACK_SIZE, mmio};
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
+use nix::libc;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::boot::{self, Arguments};
+use crate::clock::{GuestClock, counter_offset};
+use crate::config::{Input, VmConfig, inherited_stdin};
+use crate::control::Control;
+use crate::error::StartError;
+use crate::image::CheckedImage;
+use crate::map::AddressMap;
+use crate::memory::GuestMemory;
+use crate::paging;
+use crate::park::Parkers;
+use crate::streams::PIPE_SIZE;
+use crate::tables;
+use crate::uart::Uart;
+use crate::vcpu::{HostFeatures, Machine, Start, Vcpu};
+use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
+
+/// Bytes at the top of the first vCPU's stack that are surely used.
+const STACK_POPULATED: u64 = 32 << 10;
+/// Bytes at the bottom of the heap that are surely used.
+const HEAP_POPULATED: u64 = 32 << 10;
+const _: () = assert!(STACK_POPULATED + HEAP_POPULATED <= STACK_SIZE);
+
+pub fn build(config: VmConfig) -> Result<Vm, StartError> {
+    // 1. The configuration.
+    GuestMemory::check_sizes(config.low_memory, config.arena_size)?;
+    let vcpus = config.vcpus;
+    if vcpus == 0 || vcpus > MAX_VCPUS {
+        return Err(StartError::VcpuCount { vcpus });
+    }
+    let arguments = Arguments::new(&config.program, &config.args)?;
+
+    // 2. The image.
+    let image = CheckedImage::open(&config.image, config.low_memory)?;
+
+    // 3. The address space.
+    let map = AddressMap::new(
+        &image.layout().segments,
+        vcpus,
+        config.low_memory,
+        config.arena_size,
+    )?;
+
+    // 4. Guest memory.
+    let memory = GuestMemory::new(config.low_memory, config.arena_size)?;
+
+    // 5. The image, then everything that it must not be able to replace.
+    image.load(&memory)?;
+    tables::write(&memory, vcpus)?;
+    paging::write(&memory, &map)?;
+    memory.populate(map.stack_top(0) - STACK_POPULATED, STACK_POPULATED);
+    memory.populate(map.heap().start, HEAP_POPULATED);
+
+    // 6. KVM.
+    let kvm = open_kvm()?;
+    let vm = kvm.create_vm().map_err(kvm_failed("make a machine"))?;
+    for (slot, range) in memory.slots().into_iter().enumerate() {
+        let region = kvm_userspace_memory_region {
+            slot: slot as u32,
+            guest_phys_addr: range.guest,
+            memory_size: range.len,
+            userspace_addr: range.host,
+            flags: 0,
+        };
+        // SAFETY: the range is a mapping that lives until the last vCPU is
+        // gone: both are owned by what `Vm::run` drops together, and `Machine`,
+        // which every vCPU thread holds, holds the memory. Slots differ, ranges
+        // do not overlap.
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(kvm_failed("give memory to the machine"))?;
+    }
+
+    // 7. The session.
+    let control = Arc::new(Control::default());
+    let parkers = Arc::new(Parkers::new(vcpus, Arc::clone(&control)));
+    let waker: Arc<dyn VcpuWaker> = Arc::clone(&parkers) as _;
+    let mut link = Link::new(memory.arena(), waker, vcpus).map_err(StartError::Link)?;
+    connect_doorbell(&vm, &link)?;
+    let stdin = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
+    let stdout = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
+    let log = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
+    let places = Places {
+        control: link.control(),
+        notify_offset: link.notify_offset(),
+        stdin: stdin.place(),
+        stdout: stdout.place(),
+        log: log.place(),
+    };
+    let monitor = Monitor::new(link, config.monitor).map_err(StartError::Monitor)?;
+
+    // 8. The vCPUs.
+    let features = HostFeatures::of(&kvm)?;
+    let vcpus = (0..vcpus)
+        .map(|index| {
+            let start = Start {
+                entry: image.layout().entry,
+                stack_top: map.stack_top(index),
+                boot_info: BOOT_INFO_BASE,
+            };
+            Vcpu::new(&vm, index, &features, start)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+
+    // 9. Boot information.
+    let clock = start_clock(&vcpus[0])?;
+    boot::write(
+        &memory,
+        &arguments,
+        boot_info(
+            &config.log_level,
+            &map,
+            vcpus.len(),
+            config.arena_size,
+            &places,
+            &clock,
+        )?,
+    )?;
+
+    let handle = VmHandle {
+        control: Arc::clone(&control),
+        monitor: Arc::new(Mutex::new(MonitorView::Serving(monitor.handle()))),
+        stdout: Arc::default(),
+    };
+    let machine = Arc::new(Machine {
+        memory,
+        parkers,
+        uart: Uart::new(config.console, vcpus.len(), Arc::clone(&control)),
+        clock,
+        control,
+    });
+    Ok(Vm {
+        image,
+        map,
+        vcpus,
+        machine,
+        monitor_handle: monitor.handle(),
+        monitor,
+        handle,
+        stdin: open_stdin(config.stdin, stdin)?,
+        stdout: (stdout, config.stdout),
+        log: (log, config.stderr),
+        timeout: config.timeout,
+        _kvm: vm,
+    })
+}
+
+/// Where the session's structures are in the arena.
+struct Places {
+    control: PipePlace,
+    notify_offset: u64,
+    stdin: PipePlace,
+    stdout: PipePlace,
+    log: PipePlace,
+}
+
+fn open_kvm() -> Result<Kvm, StartError> {
+    Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENODEV | libc::ENXIO => StartError::KvmMissing,
+        libc::EACCES | libc::EPERM => StartError::KvmDenied,
+        _ => kvm_failed("be opened")(error),
+    })
+}
+
+/// Has writes to the doorbell signal the monitor without leaving the kernel.
+fn connect_doorbell(vm: &VmFd, link: &Link) -> Result<(), StartError> {
+    let fd = link
+        .doorbell()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| StartError::Host {
+            action: "duplicate the doorbell's descriptor",
+            source,
+        })?;
+    // SAFETY: the descriptor is an eventfd's, and nobody else owns this
+    // duplicate.
+    let doorbell = unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) };
+    // No length and no value: any write to the address counts, which is the
+    // path that KVM takes without decoding the instruction.
+    vm.register_ioevent(
+        &doorbell,
+        &IoEventAddress::Mmio(MMIO_BASE + mmio::DOORBELL),
+        NoDatamatch,
+    )
+    .map_err(kvm_failed("connect the doorbell"))
+}
+
+fn open_stdin(input: Input, mut pipe: StandardPipe) -> Result<Option<Stdin>, StartError> {
+    let reader = match input {
+        Input::Null => {
+            pipe.close_write();
+            return Ok(None);
+        }
+        Input::Inherit => inherited_stdin().map_err(|source| StartError::Host {
+            action: "duplicate standard input's descriptor",
+            source,
+        })?,
+        Input::Reader(reader) => reader,
+    };
+    Ok(Some((pipe, reader)))
+}
+
+fn start_clock(vcpu: &Vcpu) -> Result<GuestClock, StartError> {
+    let khz = vcpu
+        .fd()
+        .get_tsc_khz()
+        .map_err(kvm_failed("tell the time-stamp counter's frequency"))?;
+    if khz == 0 {
+        return Err(StartError::Host {
+            action: "use the time-stamp counter as a clock",
+            source: io::Error::other("its frequency is not known"),
+        });
+    }
+    Ok(GuestClock::start(khz.into(), counter_offset(vcpu.fd())))
+}
+
+fn boot_info(
+    log_level: &log::LevelFilter,
+    map: &AddressMap,
+    vcpus: usize,
+    arena_len: u64,
+    places: &Places,
+    clock: &GuestClock,
+) -> Result<BootInfo, StartError> {
+    let heap = map.heap();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(BootInfo {
+        magic: 0,
+        version: 0,
+        vcpus: vcpus as u32,
+        arena_base: ARENA_GVA,
+        arena_len,
+        control: places.control,
+        notify_offset: places.notify_offset,
+        stdin: places.stdin,
+        stdout: places.stdout,
+        log: places.log,
+        heap_base: heap.start,
+        heap_len: heap.end - heap.start,
+        args_base: 0,
+        args_len: 0,
+        args_count: 0,
+        log_level: *log_level as u32,
+        tsc_khz: clock.khz(),
+        tsc_boot: clock.boot(),
+        unix_boot_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(0),
+        seed: boot::seed()?,
+    })
+}
+
+fn kvm_failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StartError {
+    move |error| StartError::Kvm {
+        action,
+        source: error.into(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Threads that can be interrupted in a blocking call.
+//!
+//! A read from a terminal, or a write to a pipe that nobody reads, may block
+//! for ever, and a thread in it cannot be cancelled. A signal ends the call
+//! with EINTR instead: its handler does nothing and calls are not restarted. A
+//! single signal may come just before the call begins and be lost, so it is
+//! sent again until the thread has noticed. The same signal brings a vCPU out
+//! of the guest.
+
+use std::io::{self, Write};
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::Once;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+
+/// Between two signals to a thread that has not noticed the first.
+const RESEND: Duration = Duration::from_micros(500);
+
+/// A thread that answers to the signal.
+pub struct Worker<T = ()> {
+    handle: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts one.
+    pub fn spawn(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        install_handler();
+        let handle = thread::Builder::new().name(name.into()).spawn(body)?;
+        Ok(Self { handle })
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// Signals the thread until it has ended, for at most that long. `true` if
+    /// it has.
+    pub fn interrupt(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while !self.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            self.signal();
+            thread::sleep(RESEND);
+        }
+        true
+    }
+
+    /// Signals the thread once.
+    pub fn signal(&self) {
+        // SAFETY: the thread has not been joined or detached, as its handle is
+        // here, so its id is valid even if it has ended. The handler of this
+        // signal is installed before any worker is started.
+        unsafe { libc::pthread_kill(self.handle.as_pthread_t(), signal_number()) };
+    }
+
+    /// Waits for its end. `None` if it panicked.
+    pub fn join(self) -> Option<T> {
+        self.handle.join().ok()
+    }
+}
+
+fn signal_number() -> libc::c_int {
+    // The lowest ones are what debuggers and other libraries tend to take.
+    libc::SIGRTMIN() + 6
+}
+
+/// Installs the handler that does nothing, once for the process.
+fn install_handler() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: all-zero bytes are a valid `sigaction`: no flags, an empty
+        // mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+        // SAFETY: the action is fully initialised, and its handler does nothing,
+        // which is safe at any moment.
+        unsafe { libc::sigaction(signal_number(), &raw const action, std::ptr::null_mut()) };
+    });
+}
+
+/// Writes all of `bytes`, unless `give_up` says so when the write was
+/// interrupted. On failure says how many bytes were written before.
+pub fn write_unless(
+    writer: &mut (impl Write + ?Sized),
+    bytes: &[u8],
+    give_up: impl Fn() -> bool,
+) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match writer.write(&bytes[written..]) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && !give_up() => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    loop {
+        match writer.flush() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && !give_up() => {}
+            result => return result.map_err(|error| (written, error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_blocked_read_is_interrupted() {
+        let (mut reader, _writer) = io::pipe().expect("pipe");
+        let worker = Worker::spawn("test", move || {
+            let mut byte = [0];
+            reader.read(&mut byte).map_err(|error| error.kind())
+        })
+        .expect("thread");
+        assert!(worker.interrupt(Duration::from_secs(10)));
+        assert_eq!(worker.join(), Some(Err(io::ErrorKind::Interrupted)));
+    }
+
+    #[test]
+    fn a_blocked_write_is_given_up() {
+        let (_reader, mut writer) = io::pipe().expect("pipe");
+        let given_up = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&given_up);
+        let worker = Worker::spawn("test", move || {
+            // Relaxed: the signal's arrival is what makes it look.
+            let result = write_unless(&mut writer, &[0; 1 << 20], || flag.load(Ordering::Relaxed));
+            result.map_err(|(written, _)| written)
+        })
+        .expect("thread");
+        assert!(!worker.interrupt(Duration::from_millis(20)), "keeps trying");
+        given_up.store(true, Ordering::Relaxed);
+        assert!(worker.interrupt(Duration::from_secs(10)));
+        let written = worker.join().expect("no panic").expect_err("given up");
+        assert_eq!(written, 64 << 10);
+    }
+}

@@ -1,0 +1,76 @@
+//! A guest that has ended leaves nothing behind. Alone in its file: it counts
+//! what the whole process has.
+
+#[path = "../src/testimage.rs"]
+#[allow(dead_code)]
+mod testimage;
+
+use std::time::Duration;
+
+use arca_shared::layout::{MMIO_BASE, mmio};
+use arca_vmm::{Image, Input, StopReason, Vm, VmConfig, VmHandle};
+use testimage::ImageBuilder;
+
+fn count(what: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{what}"))
+        .expect("this process has a directory there")
+        .count()
+}
+
+/// Boots a guest that exits, or spins until it is stopped.
+fn boot(spins: bool) -> VmHandle {
+    let mut code = vec![0x48, 0xa3];
+    code.extend((MMIO_BASE + mmio::EXIT).to_le_bytes());
+    if spins {
+        code = vec![0xeb, 0xfe];
+    }
+    let (reader, _writer) = std::io::pipe().expect("pipe");
+    let config = VmConfig {
+        vcpus: 3,
+        stdin: Input::Reader(Box::new(reader)),
+        timeout: Some(Duration::from_secs(20)),
+        ..VmConfig::new(
+            Image::Bytes(ImageBuilder::new(&code).build().into()),
+            "test",
+        )
+    };
+    let vm = Vm::new(config).expect("starts");
+    let handle = vm.handle();
+    if spins {
+        let stopper = handle.clone();
+        std::thread::spawn(move || stopper.stop(StopReason::Request))
+            .join()
+            .expect("no panic");
+        assert_eq!(vm.run().code(), 130);
+    } else {
+        // Whatever rax held at the start: it is zero.
+        assert_eq!(vm.run().code(), 0);
+    }
+    handle
+}
+
+#[test]
+fn threads_and_descriptors_are_gone() {
+    drop(boot(false));
+    let mappings = || {
+        std::fs::read_to_string("/proc/self/maps")
+            .expect("readable")
+            .matches("arca-guest")
+            .count()
+    };
+    let before = (count("task"), count("fd"));
+    let handles: Vec<VmHandle> = (0..20).map(|n| boot(n % 2 == 0)).collect();
+    assert_eq!((count("task"), count("fd")), before);
+    assert_eq!(
+        mappings(),
+        0,
+        "guest memory is unmapped though handles live"
+    );
+    assert!(handles.iter().any(|handle| handle.stats().vcpu_exits > 0));
+    let built = Vm::new(VmConfig::new(
+        Image::Bytes(ImageBuilder::new(&[0xeb, 0xfe]).build().into()),
+        "test",
+    ));
+    drop(built.expect("starts"));
+    assert_eq!((count("task"), count("fd")), before, "one that never ran");
+}
