@@ -36,6 +36,7 @@ macro_rules! errnos {
 
 errnos! {
     UNKNOWN = 1, "operation failed for a reason that has no number";
+    ENOENT = 2, "no such name";
     EINTR = 4, "interrupted";
     EIO = 5, "input or output error";
     EBADF = 9, "no such listener or connection";
@@ -136,7 +137,7 @@ impl Errno {
             Self::ENOSYS | Self::EOPNOTSUPP | Self::ENOPROTOOPT | Self::EAFNOSUPPORT => {
                 ErrorKind::Unsupported
             }
-            Self::EBADF => ErrorKind::NotFound,
+            Self::EBADF | Self::ENOENT => ErrorKind::NotFound,
             Self::ENOMEM | Self::ENOBUFS | Self::ENFILE | Self::EMFILE => ErrorKind::OutOfMemory,
             Self::ECANCELED => ErrorKind::Cancelled,
             _ => ErrorKind::Other,

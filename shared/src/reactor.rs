@@ -103,6 +103,11 @@ impl Reactor {
         }))
     }
 
+    /// The sleeper that this code runs on; one past the last is taken as the last.
+    fn current(&self) -> usize {
+        self.shared.platform.current().min(self.shared.sleepers - 1)
+    }
+
     /// The arena that the session lives in.
     #[must_use]
     pub fn arena(&self) -> &Arena {
@@ -139,7 +144,7 @@ impl Reactor {
         } else {
             Counter::Suppressed
         };
-        notify.count(self.shared.platform.current(), counter);
+        notify.count(self.current(), counter);
     }
 
     /// Takes the slots that are ready and calls their handlers, then wakes the
@@ -192,12 +197,12 @@ impl Reactor {
         let Shared {
             notify, platform, ..
         } = &*self.shared;
-        let current = platform.current();
+        let current = self.current();
         let sleeper = notify.vcpu(current);
         sleeper.raise();
         if !notify.to_guest().any() && !ready() && !platform.has_work() {
-            // Relaxed: see `nearest`; a timer set by another sleeper after this
-            // look is that sleeper's to wait for.
+            // Relaxed: see `nearest`; whoever sets a nearer timer after this look
+            // finds the flag up, and wakes us.
             let nearest = self.nearest.load(Ordering::Relaxed);
             let deadline = (nearest != u64::MAX).then_some(nearest);
             if deadline.is_none_or(|deadline| deadline > platform.now()) {
@@ -224,8 +229,7 @@ impl Reactor {
     /// none.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let platform = &self.shared.platform;
-        let index = platform.current().min(self.parkers.len() - 1);
-        let parker = &self.parkers[index];
+        let parker = &self.parkers[self.current()];
         let waker = Waker::from(parker.clone());
         let mut context = Context::from_waker(&waker);
         let mut future = pin!(future);
@@ -281,8 +285,15 @@ impl Future for Timer {
         };
         self.key = Some(key);
         let mut timers = self.reactor.timers.lock();
-        timers.insert(key, context.waker().clone());
+        let previous = timers.insert(key, context.waker().clone());
+        let is_nearest = timers.keys().next() == Some(&key);
         self.reactor.set_nearest(&timers);
+        drop(timers);
+        // A sleeper that went to sleep before has another deadline, or none; this
+        // one may be busy when the time comes.
+        if is_nearest && previous.is_none() && self.reactor.shared.sleepers > 1 {
+            self.reactor.wake_sleeper();
+        }
         Poll::Pending
     }
 }

@@ -1,6 +1,6 @@
 //! Wakers that wait for the same thing.
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 use core::task::Waker;
 use spin::Mutex;
 
@@ -8,7 +8,7 @@ use spin::Mutex;
 /// allocate once it has waited before.
 #[derive(Default)]
 pub struct Waiters {
-    wakers: Mutex<Vec<Waker>>,
+    wakers: Mutex<VecDeque<Waker>>,
 }
 
 impl Waiters {
@@ -16,16 +16,17 @@ impl Waiters {
     pub fn add(&self, waker: &Waker) {
         let mut wakers = self.wakers.lock();
         if !wakers.iter().any(|other| other.will_wake(waker)) {
-            wakers.push(waker.clone());
+            wakers.push_back(waker.clone());
         }
     }
 
-    /// Wakes all and forgets them.
+    /// Wakes those that are there now, and forgets them.
     pub fn wake(&self) {
-        loop {
-            // Popped one by one and woken outside the lock: a waker may run
-            // code that comes back here.
-            let Some(waker) = self.wakers.lock().pop() else {
+        let count = self.wakers.lock().len();
+        for _ in 0..count {
+            // Taken one by one and woken outside the lock: a waker may run code
+            // that comes back here.
+            let Some(waker) = self.wakers.lock().pop_front() else {
                 return;
             };
             waker.wake();

@@ -25,7 +25,7 @@ pub enum StartError {
     )]
     KvmDenied,
     /// A request to KVM failed.
-    #[error("KVM could not {action}")]
+    #[error("/dev/kvm: KVM could not {action}")]
     Kvm {
         /// What was asked of it.
         action: &'static str,

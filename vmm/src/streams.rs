@@ -271,3 +271,101 @@ fn copy_in(pipe: &mut StandardPipe, mut reader: Box<dyn Read + Send>, ended: imp
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arca_monitor::{Link, VcpuWaker};
+    use arca_shared::pipe::{BidirectionalPipe, Side};
+
+    use super::*;
+    use crate::memory::GuestMemory;
+    use crate::uart::tests::Kept;
+
+    struct NoVcpus;
+
+    impl VcpuWaker for NoVcpus {
+        fn wake(&self, _: usize) {}
+    }
+
+    /// Both ends of a standard pipe; the guest's is this test's.
+    fn pipe() -> (StandardPipe, BidirectionalPipe) {
+        let memory = GuestMemory::new(16 << 20, 4 << 20).expect("memory");
+        let arena = memory.arena();
+        let mut link = Link::new(arena.clone(), Arc::new(NoVcpus), 1).expect("fits");
+        let pipe = link.standard_pipe(PIPE_SIZE).expect("fits");
+        let guest = BidirectionalPipe::join(&arena, pipe.place(), Side::A).expect("joins");
+        (pipe, guest)
+    }
+
+    fn start(pipe: StandardPipe, writer: Box<dyn Write + Send>) -> (Outgoing, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        let stream = Outgoing::stdout(pipe, writer, Arc::clone(&progress), Arc::default());
+        (stream.expect("thread"), progress)
+    }
+
+    #[test]
+    fn what_an_ended_guest_wrote_is_delivered() {
+        let (pipe, mut guest) = pipe();
+        assert_eq!(guest.write(&[b'x'; 50_000]).expect("room"), 50_000);
+        let kept = Kept::default();
+        let (stream, progress) = start(pipe, Box::new(kept.clone()));
+        stream.guest_ended();
+        stream.drain();
+        assert_eq!(progress.delivered.get(), 50_000);
+        assert_eq!(kept.text(), "x".repeat(50_000));
+    }
+
+    #[test]
+    fn a_writer_that_fails_closes_the_pipe() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (pipe, mut guest) = pipe();
+        guest.write(b"lost").expect("room");
+        let (stream, progress) = start(pipe, Box::new(Full));
+        while !stream.worker.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(guest.is_peer_read_closed());
+        assert_eq!(stream.undelivered(), 4);
+        stream.drain();
+        assert_eq!(progress.delivered.get(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_stalls_is_given_up_on() {
+        let (_reader, writer) = io::pipe().expect("pipe");
+        let (pipe, mut guest) = pipe();
+        let room = guest.write(&[0; PIPE_SIZE as usize]).expect("room");
+        let (stream, progress) = start(pipe, Box::new(writer));
+        // More than the kernel's pipe holds: the rest stays behind.
+        while progress.taken.get() < room as u64 {
+            std::thread::yield_now();
+        }
+        let more = guest.write(&[0; 60_000]).expect("room");
+        stream.guest_ended();
+        let started = Instant::now();
+        stream.drain();
+        assert!(started.elapsed() >= PATIENCE);
+        assert!(progress.delivered.get() < (room + more) as u64);
+    }
+
+    #[test]
+    fn input_ends_where_its_reader_ends() {
+        let (pipe, mut guest) = pipe();
+        let stream = Incoming::start(pipe, Box::new(&b"hello"[..])).expect("thread");
+        while !guest.is_peer_write_closed() {
+            std::thread::yield_now();
+        }
+        let mut bytes = [0; 8];
+        assert_eq!(guest.read(&mut bytes).expect("there"), 5);
+        assert_eq!(&bytes[..5], b"hello");
+        stream.stop();
+    }
+}

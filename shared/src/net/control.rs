@@ -17,7 +17,7 @@ use crate::notify::Slot;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
 use crate::reactor::{OnReady, Reactor};
 use crate::ring::{ArenaRing, Consumer, Producer, RingError};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::future::Future;
@@ -45,9 +45,12 @@ struct Sender {
 struct Calls {
     /// Requests whose future is alive.
     live: BTreeMap<u32, CallState>,
-    /// Requests whose future is gone, or got another's reply.
-    abandoned: BTreeMap<u32, ()>,
-    /// Connections accepted for nobody, by listener.
+    /// Requests whose own reply is still to come, and is nobody's: the future is
+    /// gone, or got another's reply.
+    abandoned: BTreeSet<u32>,
+    /// Listeners that are open.
+    listeners: BTreeSet<u32>,
+    /// Connections accepted for nobody, by open listener.
     orphans: BTreeMap<u32, VecDeque<Reply>>,
     ended: Option<Error>,
 }
@@ -110,16 +113,20 @@ impl Control {
             Request::AcceptFrom { .. } | Request::ConnectTo(_) | Request::ConnectName { .. }
         );
         let mut calls = self.calls.lock();
+        if calls.ended.is_some() {
+            // No id of ours: the first poll finds that all is over.
+            return Call::new(self, 0, None);
+        }
         if let Some(listener) = listener
             && let Some(reply) = calls.take_orphan(listener)
         {
-            return Call::answered(self, reply);
+            return Call::new(self, 0, Some(reply));
         }
         let mut sender = self.sender.lock();
         let id = loop {
             let id = sender.last_id.wrapping_add(1).max(1);
             sender.last_id = id;
-            if !calls.live.contains_key(&id) && !calls.abandoned.contains_key(&id) {
+            if !calls.live.contains_key(&id) && !calls.abandoned.contains(&id) {
                 break id;
             }
         };
@@ -130,12 +137,9 @@ impl Control {
         sender.send(request.to_frame(id));
         drop(sender);
         self.reactor.notify_monitor(self.slot);
-        Call {
-            control: self.clone(),
-            id,
-            cancels,
-            ready: None,
-        }
+        let mut call = Call::new(self, id, None);
+        call.cancels = cancels;
+        call
     }
 
     /// Sends a request whose reply nobody waits for.
@@ -147,13 +151,15 @@ impl Control {
     fn receive(&self) {
         loop {
             let mut receiver = self.receiver.lock();
-            let frame = match Frame::take(&mut receiver) {
+            let mut taken = Frame::take(&mut receiver);
+            if taken == Ok(None) {
+                receiver.want_data();
+                // Once more, now that the monitor knows.
+                taken = Frame::take(&mut receiver);
+            }
+            let frame = match taken {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
-                    receiver.want_data();
-                    if receiver.available().is_ok_and(|available| available > 0) {
-                        continue;
-                    }
                     if receiver.is_at_end() == Ok(true) {
                         drop(receiver);
                         self.end(Error::SessionEnded);
@@ -189,22 +195,9 @@ impl Control {
     /// Gives a reply to its call.
     fn answer(&self, id: u32, reply: Reply) {
         let mut calls = self.calls.lock();
-        if calls.abandoned.remove(&id).is_some() {
-            match reply {
-                Reply::Accepted { ready, .. } => {
-                    let redirected = calls.redirect(ready.listener_id, reply);
-                    drop(calls);
-                    if let Some((id, waker)) = redirected {
-                        self.send_cancel(id);
-                        wake(waker);
-                    }
-                }
-                Reply::Connected { ready, .. } => {
-                    drop(calls);
-                    self.close_unused(&ready);
-                }
-                _ => {}
-            }
+        if calls.abandoned.remove(&id) {
+            drop(calls);
+            self.dispose(reply);
             return;
         }
         // A reply to nothing that was asked is dropped.
@@ -214,6 +207,30 @@ impl Control {
             if let CallState::Waiting { waker, .. } = previous {
                 wake(waker);
             }
+        }
+    }
+
+    /// Puts a reply that nobody waits for to use, or undoes what it reports.
+    fn dispose(&self, reply: Reply) {
+        match reply {
+            Reply::Accepted { ready, .. } => {
+                let mut calls = self.calls.lock();
+                if !calls.listeners.contains(&ready.listener_id) {
+                    drop(calls);
+                    return self.close_unused(&ready);
+                }
+                let redirected = calls.redirect(ready.listener_id, reply);
+                drop(calls);
+                if let Some((id, waker)) = redirected {
+                    self.send_cancel(id);
+                    wake(waker);
+                }
+            }
+            Reply::Connected { ready, .. } => self.close_unused(&ready),
+            Reply::Listening { listener_id, .. } => {
+                self.send_unanswered(&Request::CloseListener { listener_id })
+            }
+            _ => {}
         }
     }
 
@@ -236,17 +253,35 @@ impl Control {
     }
 
     fn send_cancel(&self, id: u32) {
+        self.send_unanswered(&Request::Cancel { request_id: id });
+    }
+
+    /// Sends a request whose reply says nothing that matters: it carries id 0,
+    /// which no call of ours has.
+    fn send_unanswered(&self, request: &Request) {
         let mut sender = self.sender.lock();
-        // The reply to the cancel itself says nothing that matters: it carries
-        // id 0, which no call of ours has.
-        sender.send(Request::Cancel { request_id: id }.to_frame(0));
+        sender.send(request.to_frame(0));
         drop(sender);
         self.reactor.notify_monitor(self.slot);
     }
 
-    /// Gives up what is kept for a listener that closes.
-    pub(super) fn forget_listener(&self, listener: u32) {
-        let orphans = self.calls.lock().orphans.remove(&listener);
+    /// Takes note of a listener that is open.
+    pub(super) fn open_listener(&self, listener: u32) {
+        self.calls.lock().listeners.insert(listener);
+    }
+
+    /// Closes a listener, and what is kept for it.
+    pub(super) fn close_listener(&self, listener: u32) {
+        let mut calls = self.calls.lock();
+        calls.listeners.remove(&listener);
+        let orphans = calls.orphans.remove(&listener);
+        let ended = calls.ended.is_some();
+        drop(calls);
+        if !ended {
+            self.send_unanswered(&Request::CloseListener {
+                listener_id: listener,
+            });
+        }
         for reply in orphans.into_iter().flatten() {
             if let Reply::Accepted { ready, .. } = reply {
                 self.close_unused(&ready);
@@ -285,7 +320,7 @@ impl Calls {
         });
         match oldest {
             Some((id, _)) => {
-                self.abandoned.insert(id, ());
+                self.abandoned.insert(id);
             }
             None => self.orphans.entry(wanted).or_default().push_back(reply),
         }
@@ -338,12 +373,12 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn answered(control: &Arc<Control>, reply: Reply) -> Self {
+    fn new(control: &Arc<Control>, id: u32, ready: Option<Reply>) -> Self {
         Self {
             control: control.clone(),
-            id: 0,
+            id,
             cancels: false,
-            ready: Some(reply),
+            ready,
         }
     }
 
@@ -386,31 +421,23 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let mut calls = self.control.calls.lock();
         if let Some(reply) = self.ready.take() {
-            // An orphan that was taken and not used.
-            if let Reply::Accepted { ready, .. } = reply {
-                calls
-                    .orphans
-                    .entry(ready.listener_id)
-                    .or_default()
-                    .push_front(reply);
-            }
+            // Another's connection, taken and not used.
+            self.control.dispose(reply);
             return;
         }
+        let mut calls = self.control.calls.lock();
         let Some(state) = calls.live.remove(&self.id) else {
             return;
         };
         match state {
             CallState::Answered(reply) => {
-                // The same as if the answer came after the drop.
-                calls.abandoned.insert(self.id, ());
                 drop(calls);
-                self.control.answer(self.id, reply);
+                self.control.dispose(reply);
             }
             CallState::Waiting { .. } => {
                 let ended = calls.ended.is_some();
-                calls.abandoned.insert(self.id, ());
+                calls.abandoned.insert(self.id);
                 drop(calls);
                 if self.cancels && !ended {
                     self.control.send_cancel(self.id);

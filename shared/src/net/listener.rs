@@ -21,6 +21,7 @@ pub struct ArcaTcpListener {
 
 impl ArcaTcpListener {
     pub(super) fn new(session: ArcaSession, id: u32, local: SocketAddr) -> Self {
+        session.control().open_listener(id);
         Self {
             session,
             id,
@@ -133,10 +134,6 @@ impl ArcaTcpListener {
 
 impl Drop for ArcaTcpListener {
     fn drop(&mut self) {
-        let control = self.session.control();
-        control.forget_listener(self.id);
-        control.post(Request::CloseListener {
-            listener_id: self.id,
-        });
+        self.session.control().close_listener(self.id);
     }
 }
