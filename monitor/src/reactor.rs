@@ -61,7 +61,10 @@ impl Source {
             Self::Doorbell | Self::Wake | Self::Resolver | Self::Listener(_) => EpollFlags::EPOLLIN,
             Self::Attempt(_) => EpollFlags::EPOLLOUT,
             Self::Connection(_) => {
-                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP
+                EpollFlags::EPOLLIN
+                    | EpollFlags::EPOLLPRI
+                    | EpollFlags::EPOLLOUT
+                    | EpollFlags::EPOLLRDHUP
             }
         };
         interest | EpollFlags::EPOLLET

@@ -2,13 +2,14 @@
 
 use crate::notifier::GuestNotifier;
 use crate::stats::MonitorStats;
+use log::Level;
 use std::fmt::Arguments;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Warnings that a guest may cause in [`WARN_PERIOD`].
-const WARN_LIMIT: u32 = 10;
-const WARN_PERIOD: Duration = Duration::from_secs(1);
+/// Log lines that a guest may cause in [`LOG_PERIOD`].
+const LOG_LIMIT: u32 = 10;
+const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// The part of the monitor that its connections work with.
 pub(crate) struct Relay {
@@ -18,8 +19,8 @@ pub(crate) struct Relay {
     pub(crate) greeted: bool,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
-    warned: u32,
-    warned_since: Option<Instant>,
+    logged: u32,
+    logged_since: Option<Instant>,
 }
 
 impl Relay {
@@ -29,28 +30,33 @@ impl Relay {
             stats: MonitorStats::default(),
             greeted: false,
             budget: budget.max(1),
-            warned: 0,
-            warned_since: None,
+            logged: 0,
+            logged_since: None,
         }
     }
 
-    /// Logs a warning, unless there were too many lately: the guest can cause
-    /// them as it likes.
+    /// Logs a warning; see [`Relay::log`].
     pub(crate) fn warn(&mut self, message: Arguments<'_>) {
+        self.log(Level::Warn, message);
+    }
+
+    /// Logs what the guest can cause as often as it likes, unless there was too
+    /// much of it lately.
+    pub(crate) fn log(&mut self, level: Level, message: Arguments<'_>) {
         let now = Instant::now();
         let current = self
-            .warned_since
-            .is_some_and(|since| now.duration_since(since) < WARN_PERIOD);
+            .logged_since
+            .is_some_and(|since| now.duration_since(since) < LOG_PERIOD);
         if !current {
-            if self.warned > WARN_LIMIT {
-                log::warn!("{} more warnings were left out", self.warned - WARN_LIMIT);
+            if self.logged > LOG_LIMIT {
+                log::warn!("{} more lines were left out", self.logged - LOG_LIMIT);
             }
-            self.warned = 0;
-            self.warned_since = Some(now);
+            self.logged = 0;
+            self.logged_since = Some(now);
         }
-        self.warned += 1;
-        if self.warned <= WARN_LIMIT {
-            log::warn!("{message}");
+        self.logged += 1;
+        if self.logged <= LOG_LIMIT {
+            log::log!(level, "{message}");
         }
     }
 }

@@ -164,21 +164,7 @@ fn data_after_a_close_is_answered_with_a_reset() {
     let mut session = Session::start();
     let (mut stream, mut host) = pair(&mut session);
     // Fills ring and socket buffers, so that the close finds work left.
-    let chunk = pattern(65536, 10);
-    let mut sent = 0u64;
-    until("everything to be full", || {
-        match stream.pipe.write(&chunk) {
-            Ok(len) => {
-                sent += len as u64;
-                None
-            }
-            Err(_) => {
-                let before = session.handle.stats().bytes_to_tcp;
-                std::thread::sleep(Duration::from_millis(20));
-                (session.handle.stats().bytes_to_tcp == before).then_some(())
-            }
-        }
-    });
+    stream.fill(&session);
     stream.close();
     host.write_all(b"too late").expect("writes");
     session.expect_no_pipes();

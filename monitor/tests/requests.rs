@@ -19,6 +19,53 @@ fn service() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// A listener whose backlog is full: it answers no further connect.
+fn full_backlog() -> (socket2::Socket, TcpStream, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.bind(&address("127.0.0.1:0").into()).expect("binds");
+    socket.listen(0).expect("listens");
+    let local = socket.local_addr().expect("an address");
+    let local = local.as_socket().expect("IPv4");
+    let first = TcpStream::connect(local).expect("connects");
+    (socket, first, local)
+}
+
+#[test]
+fn connects_on_their_way_are_limited() {
+    let mut config = MonitorConfig::default();
+    config.limits.connects = 1;
+    let mut session = Session::with(config, common::ARENA);
+    let (_socket, _first, full) = full_backlog();
+    let slow = session.peer.send(Request::Connect(endpoint(full)));
+    assert_eq!(session.peer.connect(full).err(), Some(Errno::EAGAIN));
+    // One that is there at once is not on its way.
+    let (_service, quick) = service();
+    session.peer.connect(quick).expect("connects").close();
+    assert_eq!(session.peer.try_reply(slow), None);
+    session.handle.stop();
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn a_published_port_is_bound_where_the_user_says() {
+    let mut config = MonitorConfig::default();
+    let (listener, host) = service();
+    drop(listener);
+    config.policy.publish.push((host, 7000));
+    let mut session = Session::with(config, common::ARENA);
+    let listener_id = session
+        .peer
+        .listen(address("10.9.9.9:7000"))
+        .expect("listens");
+    let accept = session.peer.send(Request::Accept { listener_id });
+    let _client = TcpStream::connect(host).expect("connects");
+    session.peer.accepted(accept).close();
+    session.expect_no_pipes();
+    session.stop();
+}
+
 #[test]
 fn errors_carry_their_errno() {
     let mut session = Session::start();
@@ -84,17 +131,7 @@ fn a_waiting_accept_holds_nothing_up_and_cancels() {
 #[test]
 fn a_slow_connect_holds_nothing_up_and_cancels() {
     let mut session = Session::start();
-    // A listener whose backlog is full answers no further connect.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let socket = socket.expect("a socket");
-    socket.bind(&address("127.0.0.1:0").into()).expect("binds");
-    socket.listen(0).expect("listens");
-    let full = socket
-        .local_addr()
-        .expect("an address")
-        .as_socket()
-        .expect("IPv4");
-    let _first = TcpStream::connect(full).expect("connects");
+    let (_socket, _first, full) = full_backlog();
     let slow = session.peer.send(Request::Connect(endpoint(full)));
     let (_service, quick) = service();
     for _ in 0..100 {

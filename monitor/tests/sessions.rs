@@ -241,17 +241,7 @@ fn a_peer_that_never_reads_delays_a_stop_only_so_long() {
     let address = listener.local_addr().expect("an address");
     let mut stream = session.peer.connect(address).expect("connects");
     let (_host, _) = listener.accept().expect("accepts");
-    let chunk = [7; 65536];
-    until("everything to be full", || {
-        match stream.pipe.write(&chunk) {
-            Ok(_) => None,
-            Err(_) => {
-                let before = session.handle.stats().bytes_to_tcp;
-                std::thread::sleep(Duration::from_millis(20));
-                (session.handle.stats().bytes_to_tcp == before).then_some(())
-            }
-        }
-    });
+    stream.fill(&session);
     let began = Instant::now();
     session.handle.stop();
     assert_eq!(session.end(), SessionEnd::Stopped);

@@ -187,3 +187,20 @@ fn what_was_written_before_the_guest_ended_is_delivered() {
     assert_eq!(session.end(), arca_monitor::SessionEnd::Stopped);
     assert_eq!(session.handle.stats().pipes_allocated, 0);
 }
+
+#[test]
+fn urgent_data_holds_nothing_up() {
+    let mut session = Session::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let mut stream = session.peer.connect(address).expect("connects");
+    let (mut host, _) = listener.accept().expect("accepts");
+    host.write_all(b"abc").expect("writes");
+    let urgent = socket2::SockRef::from(&host).send_out_of_band(b"!");
+    assert_eq!(urgent.expect("writes"), 1);
+    host.write_all(b"def").expect("writes");
+    // As on Linux, the urgent byte is not part of the stream.
+    assert_eq!(stream.read_exact(6), b"abcdef");
+    stream.close();
+    session.stop();
+}

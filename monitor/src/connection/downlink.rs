@@ -74,7 +74,7 @@ impl Connection {
                     relay.stats.bytes_from_tcp += len as u64;
                     // A short count: nothing is left, unless an end or an error
                     // is, and epoll says when there is more.
-                    if len < room.len() && !self.ready.ended {
+                    if len < room.len() && !self.ready.insist {
                         self.ready.readable = false;
                     }
                 }

@@ -70,9 +70,9 @@ pub(crate) enum Step {
 struct Readiness {
     readable: bool,
     writable: bool,
-    /// The peer has ended its stream, or there is an error: a short read does
-    /// not mean that nothing is left to learn.
-    ended: bool,
+    /// The peer has ended its stream or sent urgent data, or there is an error:
+    /// a short read does not mean that nothing is left to learn.
+    insist: bool,
     /// There is an error.
     failed: bool,
 }
@@ -130,7 +130,7 @@ impl Connection {
             ready: Readiness {
                 readable: false,
                 writable: true,
-                ended: false,
+                insist: false,
                 failed: false,
             },
             has_errno: false,
@@ -158,7 +158,7 @@ impl Connection {
         let failed = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         self.ready.readable |= events.intersects(EpollFlags::EPOLLIN | ended);
         self.ready.writable |= events.intersects(EpollFlags::EPOLLOUT | failed);
-        self.ready.ended |= events.intersects(ended);
+        self.ready.insist |= events.intersects(EpollFlags::EPOLLPRI | ended);
         self.ready.failed |= events.contains(EpollFlags::EPOLLERR);
     }
 

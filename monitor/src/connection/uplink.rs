@@ -72,7 +72,7 @@ impl Connection {
                     self.close_read(relay);
                     // What the kernel still has is read to its end.
                     self.ready.readable = true;
-                    self.ready.ended = true;
+                    self.ready.insist = true;
                     // The downlink had its turn: it gets another.
                     self.discard(relay)?;
                     return Ok(true);

@@ -13,6 +13,7 @@ use arca_shared::frame::Frame;
 use arca_shared::message::{
     Address, MessageError, Reply, Request, SocketOption, Target, VERSION, code, feature,
 };
+use log::Level;
 use std::net::SocketAddr;
 
 /// What came of a request.
@@ -117,15 +118,19 @@ impl Monitor {
         let address = match self.policy.bind(asked) {
             Bind::Asked(address) => address,
             Bind::Published(address) => {
-                log::info!(
-                    "the guest's port {} is published at {address}",
-                    asked.port()
+                self.relay.log(
+                    Level::Info,
+                    format_args!(
+                        "the guest's port {} is published at {address}",
+                        asked.port()
+                    ),
                 );
                 address
             }
             Bind::Narrowed(address) => {
-                log::info!(
-                    "listening on {asked} is narrowed to {address}; --allow-listen any widens it"
+                self.relay.log(
+                    Level::Info,
+                    format_args!("listening on {asked} is narrowed to {address}; --allow-listen any widens it"),
                 );
                 address
             }

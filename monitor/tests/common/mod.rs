@@ -373,6 +373,26 @@ impl Stream {
         bytes
     }
 
+    /// Writes until ring and socket are full, with a peer that does not read.
+    #[track_caller]
+    pub fn fill(&mut self, session: &Session) {
+        let chunk = pattern(65536, 11);
+        let state = || {
+            let stats = session.handle.stats();
+            (stats.bytes_to_tcp, stats.epoll_turns)
+        };
+        let (mut sent, mut turns) = state();
+        until("everything to be full", || {
+            let wrote = self.pipe.write(&chunk).is_ok();
+            let (now_sent, now_turns) = state();
+            if wrote || now_sent != sent {
+                (sent, turns) = (now_sent, now_turns);
+            }
+            // The monitor has looked often enough, and found no room.
+            (now_turns > turns + 20).then_some(())
+        });
+    }
+
     pub fn close(mut self) {
         self.pipe.close_write();
         self.pipe.close_read();
