@@ -1,0 +1,13 @@
+//! The client ends of the workloads.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`transfer`] | bulk data over one connection |
+//! | [`ping`] | round trips over one connection |
+//! | [`churn`] | connections that are opened, used once and closed |
+//! | [`crowd`] | many connections at once |
+
+pub mod churn;
+pub mod crowd;
+pub mod ping;
+pub mod transfer;

@@ -1,0 +1,83 @@
+//! Streams and listeners for blocking calls.
+
+use crate::net::{self, Failure};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+/// A connection.
+#[derive(Debug)]
+pub struct Stream(TcpStream);
+
+impl Stream {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// What connect(2) says.
+    pub fn connect(address: SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(address).map_err(Failure::of("connect"))?;
+        Ok(Self(stream))
+    }
+
+    /// Another handle to the same connection.
+    ///
+    /// # Errors
+    ///
+    /// What dup(2) says.
+    pub fn try_clone(&self) -> Result<Self, Failure> {
+        self.0.try_clone().map(Self).map_err(Failure::of("dup"))
+    }
+}
+
+impl net::Stream for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(Failure::of("read")),
+            }
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.0.write_all(bytes).map_err(Failure::of("write"))
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// What bind(2) and listen(2) say.
+    pub fn bind(address: SocketAddr) -> Result<Self, Failure> {
+        let socket = TcpListener::bind(address).map_err(Failure::of("listen"))?;
+        let address = socket.local_addr().map_err(Failure::of("listen"))?;
+        Ok(Self { socket, address })
+    }
+}
+
+impl net::Listener for Listener {
+    type Stream = Stream;
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn accept(&self) -> Result<Stream, Failure> {
+        loop {
+            match self.socket.accept() {
+                Ok((stream, _)) => return Ok(Stream(stream)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failure::of("accept")(error)),
+            }
+        }
+    }
+}

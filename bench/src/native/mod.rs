@@ -1,0 +1,69 @@
+//! [`Net`] over std's sockets for blocking calls, and over epoll for tasks.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`blocking`] | streams and listeners |
+//! | [`connection`] | connections for tasks |
+//! | [`reactor`] | the thread's epoll, and what runs tasks over it |
+
+pub mod blocking;
+pub mod connection;
+pub mod reactor;
+
+use crate::net::{Failure, Net};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// This process's own sockets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Native;
+
+impl Net for Native {
+    type Stream = blocking::Stream;
+    type Listener = blocking::Listener;
+    type Connection = connection::Connection;
+
+    fn now(&self) -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let elapsed = START.get_or_init(Instant::now).elapsed();
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn unix_now(&self) -> u64 {
+        // A clock from before 1970 makes nonsense of a measurement, and no harm.
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+        u64::try_from(elapsed.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn connect(&self, address: SocketAddr) -> Result<blocking::Stream, Failure> {
+        blocking::Stream::connect(address)
+    }
+
+    fn listen(&self, address: SocketAddr) -> Result<blocking::Listener, Failure> {
+        blocking::Listener::bind(address)
+    }
+
+    fn open(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = Result<connection::Connection, Failure>> + Send + 'static {
+        connection::Connection::connect(address)
+    }
+
+    /// On the calling thread.
+    fn run_all<F>(&self, tasks: Vec<F>) -> Vec<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let numbered = tasks.into_iter().enumerate();
+        let running: FuturesUnordered<_> = numbered
+            .map(|(number, task)| async move { (number, task.await) })
+            .collect();
+        let mut ended: Vec<_> = reactor::block_on(running.collect());
+        ended.sort_unstable_by_key(|&(number, _)| number);
+        ended.into_iter().map(|(_, output)| output).collect()
+    }
+}
