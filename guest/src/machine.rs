@@ -8,6 +8,10 @@ use arca_shared::platform::Platform;
 #[derive(Debug)]
 pub(crate) struct Machine;
 
+/// Longest look for something to do before a vCPU parks, in nanoseconds: about
+/// what a park and a wake cost together.
+const POLL_LIMIT: u64 = 100_000;
+
 impl Platform for Machine {
     fn ring_doorbell(&self) {
         registers::ring_doorbell();
@@ -35,6 +39,10 @@ impl Platform for Machine {
 
     fn now(&self) -> u64 {
         time::since_boot_ns()
+    }
+
+    fn poll_limit(&self) -> u64 {
+        POLL_LIMIT
     }
 
     fn work(&self) -> bool {

@@ -29,6 +29,13 @@ pub trait Platform: Send + Sync + 'static {
     /// Nanoseconds of a monotonic clock.
     fn now(&self) -> u64;
 
+    /// For how long a sleeper may look for something to do before it parks, in
+    /// nanoseconds; 0 is not at all. Within this limit, the reactor looks for as
+    /// long as it has paid off lately.
+    fn poll_limit(&self) -> u64 {
+        0
+    }
+
     /// Runs a piece of queued work, for example a task of an executor, and says
     /// whether there was one. Called by a sleeper that waits for something.
     fn work(&self) -> bool {

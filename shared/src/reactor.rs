@@ -36,7 +36,14 @@ pub struct Reactor {
     next_timer: AtomicU64,
     /// One for each sleeper, made once, so that waiting allocates nothing.
     parkers: Vec<Arc<Parker>>,
+    /// For how long each sleeper looks before it parks, in nanoseconds. Written
+    /// by that sleeper alone.
+    polls: Vec<AtomicU64>,
 }
+
+/// Shortest time that a sleeper looks before it parks, in nanoseconds, if it
+/// looks at all.
+const POLL_MIN: u64 = 4_000;
 
 struct Shared {
     notify: NotifyArea,
@@ -95,6 +102,7 @@ impl Reactor {
         });
         Ok(Arc::new(Self {
             parkers: parkers.collect(),
+            polls: (0..shared.sleepers).map(|_| AtomicU64::new(0)).collect(),
             shared,
             handlers: Mutex::new(BTreeMap::new()),
             timers: Mutex::new(BTreeMap::new()),
@@ -198,19 +206,61 @@ impl Reactor {
             notify, platform, ..
         } = &*self.shared;
         let current = self.current();
+        let found = || notify.to_guest().any() || ready() || platform.has_work();
+        let poll = &self.polls[current];
+        if self.look(poll.load(Ordering::Relaxed), &found) {
+            return;
+        }
         let sleeper = notify.vcpu(current);
         sleeper.raise();
-        if !notify.to_guest().any() && !ready() && !platform.has_work() {
+        if !found() {
             // Relaxed: see `nearest`; whoever sets a nearer timer after this look
             // finds the flag up, and wakes us.
             let nearest = self.nearest.load(Ordering::Relaxed);
             let deadline = (nearest != u64::MAX).then_some(nearest);
-            if deadline.is_none_or(|deadline| deadline > platform.now()) {
+            let since = platform.now();
+            if deadline.is_none_or(|deadline| deadline > since) {
                 notify.count(current, Counter::Parks);
                 platform.park(deadline);
+                self.adapt(poll, platform.now().saturating_sub(since));
             }
         }
         sleeper.lower();
+    }
+
+    /// Looks for something to do for at most `limit` nanoseconds, and not past
+    /// the nearest timer; whether there was something.
+    fn look(&self, limit: u64, found: &dyn Fn() -> bool) -> bool {
+        if limit == 0 {
+            return false;
+        }
+        let platform = &self.shared.platform;
+        let nearest = self.nearest.load(Ordering::Relaxed);
+        let end = platform.now().saturating_add(limit).min(nearest);
+        loop {
+            if found() {
+                return true;
+            }
+            if platform.now() >= end {
+                return false;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Takes note of a park that lasted `slept` nanoseconds: had this sleeper
+    /// looked for that long it need not have parked, or it had looked in vain.
+    fn adapt(&self, poll: &AtomicU64, slept: u64) {
+        let limit = self.shared.platform.poll_limit();
+        let now = poll.load(Ordering::Relaxed);
+        let next = if slept < limit {
+            (now * 2).clamp(POLL_MIN.min(limit), limit)
+        } else if now > POLL_MIN {
+            now / 2
+        } else {
+            0
+        };
+        poll.store(next, Ordering::Relaxed);
     }
 
     /// Wakes one sleeper that sleeps, if there is one: for whoever has queued
