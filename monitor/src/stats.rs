@@ -13,6 +13,13 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl MonitorStats {
+            /// Every number with its name, in the order of this list.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
         /// [`MonitorStats`] as other threads read them.
         #[derive(Debug, Default)]
         pub(crate) struct SharedStats {

@@ -36,9 +36,18 @@ pub struct Reactor {
     next_timer: AtomicU64,
     /// One for each sleeper, made once, so that waiting allocates nothing.
     parkers: Vec<Arc<Parker>>,
-    /// For how long each sleeper looks before it parks, in nanoseconds. Written
-    /// by that sleeper alone.
-    polls: Vec<AtomicU64>,
+    /// For how long each sleeper looks before it parks. Written by that sleeper
+    /// alone.
+    polls: Vec<PollTime>,
+}
+
+/// How a sleeper looks for something to do before it parks.
+#[derive(Default)]
+struct PollTime {
+    /// For how long, in nanoseconds.
+    limit: AtomicU64,
+    /// The next time not at all: what is waited for takes its time.
+    skip: AtomicBool,
 }
 
 /// Shortest time that a sleeper looks before it parks, in nanoseconds, if it
@@ -102,7 +111,7 @@ impl Reactor {
         });
         Ok(Arc::new(Self {
             parkers: parkers.collect(),
-            polls: (0..shared.sleepers).map(|_| AtomicU64::new(0)).collect(),
+            polls: (0..shared.sleepers).map(|_| PollTime::default()).collect(),
             shared,
             handlers: Mutex::new(BTreeMap::new()),
             timers: Mutex::new(BTreeMap::new()),
@@ -208,7 +217,8 @@ impl Reactor {
         let current = self.current();
         let found = || notify.to_guest().any() || ready() || platform.has_work();
         let poll = &self.polls[current];
-        if self.look(poll.load(Ordering::Relaxed), &found) {
+        let patient = poll.skip.swap(false, Ordering::Relaxed);
+        if !patient && self.look(poll.limit.load(Ordering::Relaxed), &found) {
             return;
         }
         let sleeper = notify.vcpu(current);
@@ -222,10 +232,21 @@ impl Reactor {
             if deadline.is_none_or(|deadline| deadline > since) {
                 notify.count(current, Counter::Parks);
                 platform.park(deadline);
-                self.adapt(poll, platform.now().saturating_sub(since));
+                if !patient {
+                    self.adapt(&poll.limit, platform.now().saturating_sub(since));
+                }
             }
         }
         sleeper.lower();
+    }
+
+    /// Says that what the current sleeper is about to wait for takes its time: it
+    /// parks at once. A writer that waits for half a ring to drain is woken while
+    /// the other half still drains, and looking would take a core from whoever
+    /// drains it.
+    pub fn be_patient(&self) {
+        let poll = &self.polls[self.current()];
+        poll.skip.store(true, Ordering::Relaxed);
     }
 
     /// Looks for something to do for at most `limit` nanoseconds, and not past

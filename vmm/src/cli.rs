@@ -7,6 +7,7 @@ use std::time::Duration;
 use arca_shared::layout::{ARENA_SIZE_DEFAULT, LOW_MEMORY_DEFAULT};
 use clap::Args;
 use log::LevelFilter;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::{Image, Input, VmConfig, inherited_stdout};
 use crate::error::{StartError, in_one_line};
@@ -33,6 +34,9 @@ pub struct RunOptions {
     /// info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
     pub log: LevelFilter,
+    /// Print what was counted to standard error when the guest has ended
+    #[arg(long)]
+    pub stats: bool,
 }
 
 impl RunOptions {
@@ -94,10 +98,18 @@ pub fn run(
     started: impl FnOnce(&VmHandle),
 ) -> u8 {
     options.init_logger();
-    match options
-        .config(image, program, args)
-        .and_then(|config| run_config(config, started))
-    {
+    raise_descriptor_limit();
+    let mut handle = None;
+    let result = options.config(image, program, args).and_then(|config| {
+        run_config(config, |vm| {
+            handle = Some(vm.clone());
+            started(vm);
+        })
+    });
+    if let Some(handle) = handle.filter(|_| options.stats) {
+        say(&handle.stats());
+    }
+    match result {
         Ok(status) => {
             if !matches!(status, ExitStatus::Exited(_)) {
                 say(&status);
@@ -108,6 +120,17 @@ pub fn run(
             say(&in_one_line(&error));
             CODE_NOT_STARTED
         }
+    }
+}
+
+/// Lets this process have as many descriptors as it may: each connection takes
+/// one, and the usual limit is meant for programs that use select(2).
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Where it may not, the limit stays, and the guest gets EMFILE.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a guest did, in numbers.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arca_monitor::MonitorStats;
@@ -21,6 +22,30 @@ pub struct VmStats {
     pub kicks: u64,
     /// Bytes of standard output that the guest wrote and the host took.
     pub stdout_bytes: u64,
+}
+
+impl VmStats {
+    /// Every number with its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let own = [
+            ("vcpu_exits", self.vcpu_exits),
+            ("parks", self.parks),
+            ("sleeps", self.sleeps),
+            ("wakes", self.wakes),
+            ("kicks", self.kicks),
+            ("stdout_bytes", self.stdout_bytes),
+        ];
+        self.monitor.named().chain(own)
+    }
+}
+
+/// A line for each number, its name first.
+impl fmt::Display for VmStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("statistics")?;
+        self.named()
+            .try_for_each(|(name, value)| write!(f, "\n  {name:<18} {value}"))
+    }
 }
 
 /// A number that goes up.

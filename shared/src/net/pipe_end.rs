@@ -310,6 +310,7 @@ impl PipeEnd {
             }
             self.events.writers.add(context.waker());
             if !self.want_room() {
+                self.reactor.be_patient();
                 return Poll::Pending;
             }
         }
