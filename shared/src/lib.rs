@@ -16,6 +16,7 @@
 //! | [`message`] | the messages |
 //! | [`errno`], [`error`] | error numbers; what calls fail with |
 //! | [`notify`] | ready sets and sleep flags |
+//! | [`patience`] | how long to look for work before sleeping for it |
 //! | [`platform`] | what the Arca side needs from the machine it runs on |
 //! | [`reactor`], [`waiters`] | the Arca side's event loop |
 //! | [`net`] | sessions, listeners and streams |
@@ -41,6 +42,7 @@ pub mod message;
 #[cfg(not(loom))]
 pub mod net;
 pub mod notify;
+pub mod patience;
 pub mod pipe;
 pub mod platform;
 #[cfg(not(loom))]

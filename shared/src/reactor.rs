@@ -7,6 +7,7 @@
 use crate::arena::{Arena, ArenaError, ShmOffset};
 use crate::layout::MAX_VCPUS;
 use crate::notify::{Counter, NotifyArea, Slot};
+use crate::patience::Patience;
 use crate::platform::Platform;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -36,23 +37,16 @@ pub struct Reactor {
     next_timer: AtomicU64,
     /// One for each sleeper, made once, so that waiting allocates nothing.
     parkers: Vec<Arc<Parker>>,
-    /// For how long each sleeper looks before it parks. Written by that sleeper
-    /// alone.
-    polls: Vec<PollTime>,
+    /// How each sleeper looks before it parks. Only that sleeper takes its lock.
+    looks: Vec<Mutex<Look>>,
 }
 
 /// How a sleeper looks for something to do before it parks.
-#[derive(Default)]
-struct PollTime {
-    /// For how long, in nanoseconds.
-    limit: AtomicU64,
+struct Look {
+    patience: Patience,
     /// The next time not at all: what is waited for takes its time.
-    skip: AtomicBool,
+    skip: bool,
 }
-
-/// Shortest time that a sleeper looks before it parks, in nanoseconds, if it
-/// looks at all.
-const POLL_MIN: u64 = 4_000;
 
 struct Shared {
     notify: NotifyArea,
@@ -111,7 +105,14 @@ impl Reactor {
         });
         Ok(Arc::new(Self {
             parkers: parkers.collect(),
-            polls: (0..shared.sleepers).map(|_| PollTime::default()).collect(),
+            looks: (0..shared.sleepers)
+                .map(|_| {
+                    Mutex::new(Look {
+                        patience: Patience::new(shared.platform.poll_limit()),
+                        skip: false,
+                    })
+                })
+                .collect(),
             shared,
             handlers: Mutex::new(BTreeMap::new()),
             timers: Mutex::new(BTreeMap::new()),
@@ -216,9 +217,15 @@ impl Reactor {
         } = &*self.shared;
         let current = self.current();
         let found = || notify.to_guest().any() || ready() || platform.has_work();
-        let poll = &self.polls[current];
-        let patient = poll.skip.swap(false, Ordering::Relaxed);
-        if !patient && self.look(poll.limit.load(Ordering::Relaxed), &found) {
+        let look = &self.looks[current];
+        let limit = {
+            let mut look = look.lock();
+            match core::mem::take(&mut look.skip) {
+                true => None,
+                false => Some(look.patience.look()),
+            }
+        };
+        if limit.is_some_and(|limit| self.look(limit, look, &found)) {
             return;
         }
         let sleeper = notify.vcpu(current);
@@ -232,8 +239,9 @@ impl Reactor {
             if deadline.is_none_or(|deadline| deadline > since) {
                 notify.count(current, Counter::Parks);
                 platform.park(deadline);
-                if !patient {
-                    self.adapt(&poll.limit, platform.now().saturating_sub(since));
+                if limit == Some(0) {
+                    let slept = platform.now().saturating_sub(since);
+                    look.lock().patience.slept(slept);
                 }
             }
         }
@@ -245,43 +253,35 @@ impl Reactor {
     /// the other half still drains, and looking would take a core from whoever
     /// drains it.
     pub fn be_patient(&self) {
-        let poll = &self.polls[self.current()];
-        poll.skip.store(true, Ordering::Relaxed);
+        self.looks[self.current()].lock().skip = true;
     }
 
     /// Looks for something to do for at most `limit` nanoseconds, and not past
     /// the nearest timer; whether there was something.
-    fn look(&self, limit: u64, found: &dyn Fn() -> bool) -> bool {
+    fn look(&self, limit: u64, look: &Mutex<Look>, found: &dyn Fn() -> bool) -> bool {
         if limit == 0 {
             return false;
         }
         let platform = &self.shared.platform;
+        // Relaxed: see `nearest`.
         let nearest = self.nearest.load(Ordering::Relaxed);
-        let end = platform.now().saturating_add(limit).min(nearest);
+        let began = platform.now();
+        let end = began.saturating_add(limit);
         loop {
+            let now = platform.now();
             if found() {
+                look.lock().patience.found(now - began);
                 return true;
             }
-            if platform.now() >= end {
+            if now >= nearest {
+                return false;
+            }
+            if now >= end {
+                look.lock().patience.in_vain();
                 return false;
             }
             core::hint::spin_loop();
         }
-    }
-
-    /// Takes note of a park that lasted `slept` nanoseconds: had this sleeper
-    /// looked for that long it need not have parked, or it had looked in vain.
-    fn adapt(&self, poll: &AtomicU64, slept: u64) {
-        let limit = self.shared.platform.poll_limit();
-        let now = poll.load(Ordering::Relaxed);
-        let next = if slept < limit {
-            (now * 2).clamp(POLL_MIN.min(limit), limit)
-        } else if now > POLL_MIN {
-            now / 2
-        } else {
-            0
-        };
-        poll.store(next, Ordering::Relaxed);
     }
 
     /// Wakes one sleeper that sleeps, if there is one: for whoever has queued

@@ -200,6 +200,17 @@ impl Monitor {
         let Some((ticket, waiting)) = self.control.oldest(request_id) else {
             return Ok(Reply::Done);
         };
+        if let Waiting::Accept(listener_id) = waiting
+            && let Some(listener) = self.listeners.get_mut(listener_id)
+        {
+            // It takes a connection that is there by now, also one that epoll has
+            // not told of yet.
+            listener.ready = true;
+            self.accept_on(listener_id)?;
+            if self.control.oldest(request_id) != Some((ticket, waiting)) {
+                return Ok(Reply::Done);
+            }
+        }
         let reply = match waiting {
             Waiting::Accept(listener_id) => {
                 if let Some(listener) = self.listeners.get_mut(listener_id) {

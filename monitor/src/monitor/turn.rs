@@ -6,6 +6,7 @@ use super::Monitor;
 use crate::connection::Step;
 use crate::reactor::{Source, Timeout};
 use crate::violation::Violation;
+use arca_shared::patience::Patience;
 use std::time::{Duration, Instant};
 
 /// Requests served in one turn, before connections have theirs.
@@ -15,8 +16,6 @@ const TICK_MIN: Duration = Duration::from_micros(50);
 const TICK_MAX: Duration = Duration::from_millis(1);
 /// Looks at the ready set for each look at the epoll, while looking for work.
 const LOOKS: u32 = 16;
-/// A busy poll shorter than this is not worth beginning.
-const BUSY_MIN: Duration = Duration::from_micros(2);
 
 /// When the monitor looks for work by itself, rather than to be woken.
 #[derive(Debug)]
@@ -25,9 +24,8 @@ pub(super) struct Pace {
     pub(super) polling: bool,
     /// The next tick of polling mode.
     tick: Duration,
-    /// How long to look for work before sleeping, by how it has paid off.
-    busy: Duration,
-    busy_max: Duration,
+    /// How long to look for work before sleeping.
+    patience: Patience,
     /// Epoll was asked and no turn has used what it said.
     pub(super) asked: bool,
 }
@@ -37,8 +35,7 @@ impl Pace {
         Self {
             polling: true,
             tick: TICK_MIN,
-            busy: Duration::ZERO,
-            busy_max,
+            patience: Patience::new(nanos(busy_max)),
             asked: false,
         }
     }
@@ -50,16 +47,10 @@ impl Pace {
             false => (self.tick * 2).min(TICK_MAX),
         };
     }
+}
 
-    /// Takes note of a sleep that followed a look for work in vain.
-    fn slept(&mut self, slept: Duration) {
-        // Had we looked longer, we had not slept; or we had looked for nothing.
-        self.busy = match slept < self.busy_max {
-            true => (self.busy * 2).clamp(BUSY_MIN, self.busy_max),
-            false if self.busy < BUSY_MIN => Duration::ZERO,
-            false => self.busy / 2,
-        };
-    }
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Monitor {
@@ -231,7 +222,11 @@ impl Monitor {
     /// Sleeps until there is something to do, after looking for it for a while
     /// if that has paid off lately.
     pub(super) fn sleep(&mut self) {
-        if self.look_for_work() {
+        let look = match self.pace.polling {
+            true => 0,
+            false => self.pace.patience.look(),
+        };
+        if look > 0 && self.look_for_work(look) {
             return;
         }
         let sleeper = self.relay.notifier.area().monitor();
@@ -239,38 +234,38 @@ impl Monitor {
         // Looked at once more after the flag is up.
         if !self.relay.notifier.area().to_monitor().any() {
             let timeout = self.timeout();
-            let adapt = !self.pace.polling && !self.pace.busy_max.is_zero();
-            let since = adapt.then(Instant::now);
+            let since = (!self.pace.polling && look == 0).then(Instant::now);
             self.reactor.wait(timeout);
             self.pace.asked = true;
             self.relay.stats.epoll_turns += 1;
             if let Some(since) = since {
-                self.pace.slept(since.elapsed());
+                self.pace.patience.slept(nanos(since.elapsed()));
             }
         }
         self.relay.notifier.area().monitor().lower();
     }
 
-    /// Looks for work without sleeping; whether it came.
-    fn look_for_work(&mut self) -> bool {
-        let pace = &self.pace;
-        if pace.polling || pace.busy.is_zero() {
-            return false;
-        }
-        let (began, busy) = (Instant::now(), pace.busy);
-        while began.elapsed() < busy {
+    /// Looks for work for at most `limit` nanoseconds; whether it came.
+    fn look_for_work(&mut self, limit: u64) -> bool {
+        let began = Instant::now();
+        loop {
             for _ in 0..LOOKS {
                 if self.relay.notifier.area().to_monitor().any() {
+                    self.pace.patience.found(nanos(began.elapsed()));
                     return true;
                 }
                 std::hint::spin_loop();
             }
             if self.reactor.wait(Timeout::Now) > 0 {
                 self.pace.asked = true;
+                self.pace.patience.found(nanos(began.elapsed()));
                 return true;
             }
+            if nanos(began.elapsed()) >= limit {
+                self.pace.patience.in_vain();
+                return false;
+            }
         }
-        false
     }
 
     /// How long to sleep if nothing happens.
