@@ -1,6 +1,5 @@
 //! The server ends of the workloads.
 
-use crate::PIECE;
 use crate::client::transfer::payload;
 use crate::net::{Connection, Failure, Listener, Stream, ended};
 use crate::wire::{COUNT_SIZE, Header};
@@ -66,40 +65,6 @@ pub fn header<S: Stream>(stream: &mut S) -> Result<Option<Header>, Failure> {
         len => stream.read_exact(&mut bytes[len..])?,
     }
     Ok(Some(Header::from_bytes(bytes)))
-}
-
-/// Takes `len` bytes.
-///
-/// # Errors
-///
-/// If the connection fails.
-pub fn take<S: Stream>(stream: &mut S, len: u64) -> Result<(), Failure> {
-    let mut buffer = vec![0; PIECE];
-    let mut left = len;
-    while left > 0 {
-        let piece = left.min(PIECE as u64) as usize;
-        match stream.read(&mut buffer[..piece])? {
-            0 => return Err(ended()),
-            count => left -= count as u64,
-        }
-    }
-    Ok(())
-}
-
-/// Gives `len` bytes.
-///
-/// # Errors
-///
-/// If the connection fails.
-pub fn give<S: Stream>(stream: &mut S, len: u64) -> Result<(), Failure> {
-    let buffer = payload(PIECE);
-    let mut left = len;
-    while left > 0 {
-        let piece = left.min(PIECE as u64);
-        stream.write_all(&buffer[..piece as usize])?;
-        left -= piece;
-    }
-    Ok(())
 }
 
 /// Serves transfers until the client closes, for a task.

@@ -6,19 +6,25 @@
 //! with blocking calls, and many with one epoll: whichever is faster, and the same
 //! for both sides.
 
+use crate::client::transfer::{give, payload, take};
 use crate::native::blocking::{Listener, Stream};
-use crate::native::{Native, connection, reactor};
+use crate::native::{self, Native, connection, reactor};
 use crate::net::{Failure, Listener as _};
 use crate::reply::{Outcome, Reply};
-use crate::{client, server};
+use crate::{PIECE, client, server};
 use futures_util::stream::{FuturesUnordered, Stream as _};
+use socket2::{Domain, Socket, Type};
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::thread;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
 
 /// What a listener does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,16 +160,19 @@ fn accept_all(listener: &Listener, behaviour: Behaviour) -> Result<(), Failure> 
 /// Serves transfers until the client closes. Where both directions are wanted at
 /// once, a second thread does one of them.
 fn transfer(stream: &mut Stream) -> Result<(), Failure> {
+    let outgoing = payload(PIECE);
+    let mut incoming = payload(PIECE);
     while let Some(header) = server::header(stream)? {
         if header.up > 0 && header.down > 0 {
             let mut other = stream.try_clone()?;
-            let giver = thread::spawn(move || server::give(&mut other, header.down));
-            let taken = server::take(stream, header.up);
-            let gone = || Failure::new("a thread of the service panicked");
-            giver.join().map_err(|_| gone())?.and(taken)?;
+            thread::scope(|scope| {
+                let giver = scope.spawn(|| give(&mut other, header.down, &outgoing));
+                let taken = take(stream, header.up, &mut incoming);
+                native::join(giver).and(taken)
+            })?;
         } else {
-            server::give(stream, header.down)?;
-            server::take(stream, header.up)?;
+            give(stream, header.down, &outgoing)?;
+            take(stream, header.up, &mut incoming)?;
         }
         crate::net::Stream::write_all(stream, &header.up.to_le_bytes())?;
     }
@@ -178,8 +187,7 @@ fn share<F>(
 where
     F: Future<Output = Result<(), Failure>> + 'static,
 {
-    let failed = Failure::of("listen");
-    let socket = TcpListener::bind(address).map_err(failed)?;
+    let socket = bind(address).map_err(Failure::of("listen"))?;
     let address = socket.local_addr().map_err(Failure::of("listen"))?;
     thread::spawn(move || {
         let listener = connection::Listener::adopt(socket);
@@ -191,6 +199,15 @@ where
         }));
     });
     Ok(address)
+}
+
+/// A listener at which many clients may arrive at once: std's queue is short,
+/// and who does not fit in is a second late.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn serve_shared<F>(

@@ -16,6 +16,9 @@ pub struct MonitorConfig {
     /// How long, after the guest is gone, a connection may go without progress
     /// before what it still had to send is given up.
     pub drain: Duration,
+    /// How long that may take in all, whatever progress there is: a peer that
+    /// takes a byte now and then holds nothing up for ever.
+    pub drain_limit: Duration,
     /// How long the monitor may look for work before it sleeps. It looks that
     /// long only where that has paid off lately; zero means that it never does.
     pub busy_poll: Duration,
@@ -31,6 +34,7 @@ impl Default for MonitorConfig {
             policy: PolicyConfig::default(),
             pipe_sizes: PipeSizes::default(),
             drain: Duration::from_secs(5),
+            drain_limit: Duration::from_secs(60),
             busy_poll: Duration::from_micros(50),
             turn_budget: 256 << 10,
         }
@@ -51,6 +55,11 @@ pub struct Limits {
     pub connects: usize,
     /// Names being resolved; past it a connect by name gets EAGAIN.
     pub lookups: usize,
+    /// Requests of any kind that wait for their reply; past it they get EAGAIN.
+    /// Never more than those whose replies are sure to fit the reply ring.
+    pub requests: usize,
+    /// Requests taken in one turn, before connections have theirs.
+    pub frames: usize,
     /// Percent of the arena that data pipes may take; past it a connect gets
     /// ENOBUFS, an accept waits.
     pub arena_percent: u8,
@@ -64,6 +73,8 @@ impl Default for Limits {
             accepts: 4_096,
             connects: 4_096,
             lookups: 256,
+            requests: 8_192,
+            frames: 256,
             arena_percent: 100,
         }
     }

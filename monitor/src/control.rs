@@ -43,20 +43,24 @@ pub(crate) struct Control {
     next_sequence: u64,
     /// Replies were put that the guest has not been told of.
     untold: bool,
+    /// Requests were taken since the guest was last told of the room.
+    taken: bool,
     _region: PipeRegion,
 }
 
 impl Control {
-    pub(crate) fn new(mut pipe: BidirectionalPipe, region: PipeRegion) -> Self {
+    /// `limit`: most requests that may wait.
+    pub(crate) fn new(mut pipe: BidirectionalPipe, region: PipeRegion, limit: usize) -> Self {
         let capacity = pipe.outgoing().capacity();
         Self {
             slot: Slot::from(ShmOffset(region.place().shm_offset)),
             pipe,
             waiting: BTreeMap::new(),
             // Room is left for the replies of those that do not wait.
-            limit: (capacity / MAX_REPLY).saturating_sub(2),
+            limit: (capacity / MAX_REPLY).saturating_sub(2).min(limit),
             next_sequence: 0,
             untold: false,
+            taken: false,
             _region: region,
         }
     }
@@ -69,6 +73,12 @@ impl Control {
     /// is no room for its reply. In both cases the guest was asked to say when
     /// that changes.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        let frame = self.take_frame()?;
+        self.taken |= frame.is_some();
+        Ok(frame)
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Frame>, Violation> {
         if !self.has_room()? {
             self.pipe.outgoing().want_room();
             // Looked at once more after the wish.
@@ -102,12 +112,32 @@ impl Control {
         Ok(())
     }
 
-    /// Tells the guest of the replies put since the last time.
+    /// Tells the guest of the replies put, and of the room for requests made,
+    /// since the last time.
     pub(crate) fn tell(&mut self, notifier: &GuestNotifier) {
-        if std::mem::take(&mut self.untold) {
+        let mut told = std::mem::take(&mut self.untold);
+        if told {
             let _ = self.pipe.outgoing().take_data_wanted();
+        }
+        if std::mem::take(&mut self.taken) {
+            let requests = self.pipe.incoming();
+            told |= requests.take_room_wanted(requests.capacity() / 2);
+        }
+        if told {
             notifier.mark(self.slot);
         }
+    }
+
+    /// Says that the session is over: no request is taken and no reply comes.
+    pub(crate) fn close(&mut self, notifier: &GuestNotifier) {
+        self.pipe.close_read();
+        self.pipe.close_write();
+        notifier.mark(self.slot);
+    }
+
+    /// Whether that request still waits.
+    pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket)
     }
 
     /// Whether one more request may wait.

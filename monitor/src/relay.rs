@@ -17,6 +17,9 @@ pub(crate) struct Relay {
     pub(crate) stats: MonitorStats,
     /// Arca said hello: it is none that knows only the draft.
     pub(crate) greeted: bool,
+    /// Connections whose Arca is told later what has come, and for how many
+    /// turns that was put off.
+    pub(crate) deferred: Vec<(u32, u8)>,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
     logged: u32,
@@ -29,6 +32,7 @@ impl Relay {
             notifier,
             stats: MonitorStats::default(),
             greeted: false,
+            deferred: Vec::new(),
             budget: budget.max(1),
             logged: 0,
             logged_since: None,
@@ -48,15 +52,20 @@ impl Relay {
             .logged_since
             .is_some_and(|since| now.duration_since(since) < LOG_PERIOD);
         if !current {
-            if self.logged > LOG_LIMIT {
-                log::warn!("{} more lines were left out", self.logged - LOG_LIMIT);
-            }
-            self.logged = 0;
+            self.end_log();
             self.logged_since = Some(now);
         }
         self.logged += 1;
         if self.logged <= LOG_LIMIT {
             log::log!(level, "{message}");
         }
+    }
+
+    /// Says how many lines were left out, if any were.
+    pub(crate) fn end_log(&mut self) {
+        if self.logged > LOG_LIMIT {
+            log::warn!("{} more lines were left out", self.logged - LOG_LIMIT);
+        }
+        self.logged = 0;
     }
 }

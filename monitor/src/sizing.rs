@@ -1,7 +1,9 @@
 //! How large the next data pipe is.
 //!
-//! Large rings let one wake move much, but ten thousand connections must fit
-//! too: the fuller the arena, the smaller the next pipe.
+//! Large rings let one wake move much. But a ring is touched all over by a
+//! connection that moves much, and many large rings do not stay in the caches;
+//! and ten thousand connections must fit too. So the more of the arena is used,
+//! the smaller the next pipe.
 
 /// Sizes of a data pipe's region, in bytes; powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct PipeSizes {
 impl Default for PipeSizes {
     fn default() -> Self {
         Self {
-            largest: 512 << 10,
+            largest: 2 << 20,
             smallest: 8 << 10,
         }
     }
@@ -24,16 +26,19 @@ impl Default for PipeSizes {
 
 impl PipeSizes {
     /// The size for the next pipe, where `used` of `capacity` bytes are taken
-    /// by data pipes: the largest up to a quarter, a quarter of that up to the
-    /// half, a sixteenth up to seven eighths, and then the smallest.
+    /// by data pipes. In an arena of 1 GiB: 8 of the largest, 32 of a quarter of
+    /// that, 256 of a sixteenth, then a thirty-second up to seven eighths of the
+    /// arena, and then the smallest.
     #[must_use]
     pub fn next(&self, used: u64, capacity: u64) -> u64 {
-        let size = if used < capacity / 4 {
+        let size = if used < capacity / 64 {
             self.largest
-        } else if used < capacity / 2 {
+        } else if used < capacity / 32 {
             self.largest / 4
-        } else if used < capacity / 8 * 7 {
+        } else if used < capacity / 16 {
             self.largest / 16
+        } else if used < capacity / 8 * 7 {
+            self.largest / 32
         } else {
             self.smallest
         };
@@ -55,15 +60,19 @@ mod tests {
     fn the_fuller_the_smaller() {
         let sizes = PipeSizes::default();
         let kib = |used| sizes.next(used, 1 << 30) >> 10;
-        assert_eq!(kib(0), 512);
-        assert_eq!(kib((256 << 20) - 1), 512);
-        assert_eq!(kib(256 << 20), 128);
-        assert_eq!(kib(512 << 20), 32);
+        assert_eq!(kib(0), 2048);
+        assert_eq!(kib((16 << 20) - 1), 2048);
+        assert_eq!(kib(16 << 20), 512);
+        assert_eq!(kib(32 << 20), 128);
+        assert_eq!(kib(64 << 20), 64);
         assert_eq!(kib(896 << 20), 8);
         assert_eq!(kib(1 << 30), 8);
         let ladder: Vec<_> =
-            std::iter::successors(Some(512 << 10), |&s| sizes.smaller(s)).collect();
-        assert_eq!(ladder, [512 << 10, 128 << 10, 32 << 10, 8 << 10]);
+            std::iter::successors(Some(2048 << 10), |&s| sizes.smaller(s)).collect();
+        assert_eq!(
+            ladder,
+            [2048 << 10, 512 << 10, 128 << 10, 32 << 10, 8 << 10]
+        );
     }
 
     #[test]

@@ -279,13 +279,17 @@ fn options_are_set_and_read_back() {
         (SocketOption::Ttl, 42),
         (SocketOption::Linger, 6),
     ] {
+        let number = option as u8;
         let set = Request::SetOption {
             target,
-            option,
+            option: number,
             value,
         };
         assert_eq!(session.peer.ask(set), Reply::Done, "{option:?}");
-        let get = Request::GetOption { target, option };
+        let get = Request::GetOption {
+            target,
+            option: number,
+        };
         assert_eq!(
             session.peer.ask(get),
             Reply::OptionValue(value),
@@ -294,22 +298,41 @@ fn options_are_set_and_read_back() {
     }
     let get = |option| Request::GetOption { target, option };
     assert_eq!(
-        session.peer.ask(get(SocketOption::Error)),
+        session.peer.ask(get(SocketOption::Error as u8)),
         Reply::OptionValue(0)
     );
     let set = Request::SetOption {
         target,
-        option: SocketOption::Error,
+        option: SocketOption::Error as u8,
         value: 0,
     };
     assert_eq!(session.peer.ask(set), Reply::Failed(Errno::ENOPROTOOPT));
     let set = Request::SetOption {
         target,
-        option: SocketOption::Ttl,
+        option: SocketOption::Ttl as u8,
         value: 1 << 40,
     };
     assert_eq!(session.peer.ask(set), Reply::Failed(Errno::EINVAL));
     stream.close();
+    session.stop();
+}
+
+#[test]
+fn an_option_that_nobody_knows_is_an_error_and_no_more() {
+    let mut session = Session::start();
+    let (listener_id, _) = session.peer.listen_anywhere();
+    let wanted = Reply::Failed(Errno::ENOPROTOOPT);
+    for option in [0, 11, 255] {
+        let target = Target::Listener(listener_id);
+        let set = Request::SetOption {
+            target,
+            option,
+            value: 1,
+        };
+        assert_eq!(session.peer.ask(set), wanted, "{option}");
+        let get = Request::GetOption { target, option };
+        assert_eq!(session.peer.ask(get), wanted, "{option}");
+    }
     session.stop();
 }
 
@@ -321,7 +344,7 @@ fn a_linger_of_zero_makes_a_close_a_reset() {
     let (mut host, _) = service.accept().expect("accepts");
     let set = Request::SetOption {
         target: Target::Connection(stream.id),
-        option: SocketOption::Linger,
+        option: SocketOption::Linger as u8,
         value: 1,
     };
     assert_eq!(session.peer.ask(set), Reply::Done);
@@ -435,7 +458,7 @@ fn replies_that_are_not_read_hold_requests_back_and_lose_none() {
     // A small arena has a small control pipe.
     let mut session = Session::with(MonitorConfig::default(), 1 << 20);
     let target = Target::Connection(1);
-    let option = SocketOption::NoDelay;
+    let option = SocketOption::NoDelay as u8;
     let request = Request::GetOption { target, option };
     let mut ids = Vec::new();
     let mut served = 0;

@@ -1,21 +1,7 @@
 //! Bytes to send, and digests of what came.
 
+pub use arca_script::noise;
 use sha2::{Digest, Sha256};
-
-/// `len` bytes that depend on `seed`: xorshift64*.
-#[must_use]
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
-    while bytes.len() < len {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend(state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
 
 /// SHA-256, in hexadecimal.
 #[must_use]

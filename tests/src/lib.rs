@@ -4,6 +4,9 @@
 //! |---|---|
 //! | [`guest`] | a guest in a process of its own, as a user runs it |
 //! | [`local`] | a guest in the test's process, for what only the library tells |
+//! | [`talk`] | such a guest that is talked to by lines |
+//! | [`oracle`] | scripts of socket operations, run natively and in a guest |
+//! | [`process`] | what this process holds: descriptors, memory |
 //! | [`data`] | bytes to send, and digests of what came |
 //! | [`web`] | an HTTP server |
 //!
@@ -12,6 +15,9 @@
 pub mod data;
 pub mod guest;
 pub mod local;
+pub mod oracle;
+pub mod process;
+pub mod talk;
 pub mod web;
 
 /// Says that a test could not be done here, and why. `cargo xtask test` counts

@@ -27,7 +27,7 @@
 //! | [`interrupt`] | SIGINT and SIGTERM, turned into an orderly stop |
 //! | `image` | the ELF file: checked, then loaded |
 //! | `map` | the address space: which range of addresses is what |
-//! | `memory` | guest memory: one memfd, two regions |
+//! | `memory` | guest memory: low memory and the arena |
 //! | `paging` | page tables, made from the address space |
 //! | `tables` | GDT, TSSs, IDT and exception stubs |
 //! | `boot` | boot information and arguments |

@@ -1,11 +1,14 @@
-//! Guest memory: one memfd, mapped as low memory and as the arena.
+//! Guest memory: two private anonymous mappings, low memory and the arena.
 //!
-//! The file is sparse: a page costs memory once it is touched. Guest memory is
-//! written by the guest while the VMM runs, so no Rust reference is formed into
-//! it; what is copied in or out goes through vm-memory's volatile accesses.
+//! A page costs memory once it is touched. Nobody outside this process needs
+//! guest memory, and the first touch of an anonymous page costs a fraction of
+//! that of a file's page (docs/PERFORMANCE.md has the figures).
+//!
+//! Guest memory is written by the guest while the VMM runs, so no Rust reference
+//! is formed into it; what is copied in or out goes through vm-memory's volatile
+//! accesses.
 
 use std::any::Any;
-use std::fs::File;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -13,12 +16,8 @@ use arca_shared::arena::Arena;
 use arca_shared::layout::{
     ARENA_GPA, ARENA_SIZE_MAX, ARENA_SIZE_MIN, LOW_MEMORY_MAX, LOW_MEMORY_MIN, PAGE_SIZE,
 };
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MmapAdvise, madvise};
-use vm_memory::{
-    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap,
-};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::error::StartError;
 
@@ -59,27 +58,28 @@ impl GuestMemory {
             size: low + arena,
             reason,
         };
-        let fd = memfd_create("arca-guest", MFdFlags::MFD_CLOEXEC)
-            .map_err(|errno| failed(errno.desc().into()))?;
-        let file = Arc::new(File::from(fd));
-        file.set_len(low + arena)
-            .map_err(|error| failed(error.to_string()))?;
-        let map = |guest, len: u64, start| {
-            GuestRegionMmap::from_range(
-                GuestAddress(guest),
-                len as usize,
-                Some(FileOffset::from_arc(Arc::clone(&file), start)),
-            )
-            .map_err(|error| failed(error.to_string()))
-        };
+        let ranges = [
+            (GuestAddress(0), low as usize),
+            (GuestAddress(ARENA_GPA), arena as usize),
+        ];
         let regions =
-            GuestMemoryMmap::from_regions(vec![map(0, low, 0)?, map(ARENA_GPA, arena, low)?])
-                .map_err(|error| failed(error.to_string()))?;
-        Ok(Arc::new(Self {
+            GuestMemoryMmap::from_ranges(&ranges).map_err(|error| failed(error.to_string()))?;
+        let memory = Self {
             regions,
             low,
             arena,
-        }))
+        };
+        // An idle connection touches two pages; with huge pages it would have
+        // megabytes to itself. SAFETY: the range is one mapping of ours, and the
+        // advice does not change what it holds.
+        let _ = unsafe {
+            madvise(
+                memory.host_base(ARENA_GPA).cast(),
+                arena as usize,
+                MmapAdvise::MADV_NOHUGEPAGE,
+            )
+        };
+        Ok(Arc::new(memory))
     }
 
     /// What vm-memory makes of it, for crates that load into it.

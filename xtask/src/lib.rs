@@ -6,8 +6,10 @@
 //! | [`run`] | `run`: boots a guest program |
 //! | [`demo`] | the host side of the `demo` program |
 //! | [`test`] | `test`: proves it end to end |
+//! | [`bench`] | `bench`: the guest beside a native process |
 //! | [`tool`] | running cargo, with what is run shown |
 
+pub mod bench;
 pub mod demo;
 pub mod guest;
 pub mod run;

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use xtask::bench::Bench;
+use xtask::bench::side::Side;
 use xtask::run::Run;
 use xtask::test::Test;
 
@@ -9,7 +11,10 @@ use xtask::test::Test;
 const NOT_STARTED: u8 = 125;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Build, run and test Arca's networking")]
+#[command(
+    name = "cargo xtask",
+    about = "Build, run, test and measure Arca's networking"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,25 +29,37 @@ enum Command {
     Run(Run),
     /// Prove it end to end
     Test(Test),
+    /// Measure the guest beside a native process
+    Bench(Bench),
+    /// A process that `bench` starts
+    #[command(hide = true)]
+    BenchSide(Side),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build => xtask::guest::build().map(|()| 0),
         Command::Run(run) => run.run(),
-        Command::Test(test) => match test.run() {
-            Ok(()) => Ok(0),
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                Ok(1)
-            }
-        },
+        Command::Test(test) => Ok(code(test.run().map(|()| true))),
+        Command::Bench(bench) => Ok(code(bench.run())),
+        Command::BenchSide(side) => side.run(),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(NOT_STARTED)
+        }
+    }
+}
+
+/// The exit code of a command that checks something.
+fn code(good: anyhow::Result<bool>) -> u8 {
+    match good {
+        Ok(good) => u8::from(!good),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            1
         }
     }
 }

@@ -11,49 +11,67 @@ use futures_util::future::try_join;
 /// Makes one transfer over a new connection and gives the nanoseconds it took,
 /// from the header to the server's count.
 ///
-/// One direction alone is done with blocking calls, both at once with two
-/// futures.
+/// One direction alone is done with blocking calls, both at once as
+/// [`Net::transfer_both_ways`] does it.
 ///
 /// # Errors
 ///
 /// If the connection fails, or bytes are missing at its end.
 pub fn run<N: Net>(net: &N, address: SocketAddr, header: Header) -> Result<u64, Failure> {
     if header.up > 0 && header.down > 0 {
-        return both_ways(net, address, header);
+        return net.transfer_both_ways(address, header);
     }
     let mut stream = net.connect(address)?;
     let mut buffer = payload(PIECE);
     let start = net.now();
     stream.write_all(&header.to_bytes())?;
-    let mut left = header.up;
+    give(&mut stream, header.up, &buffer)?;
+    take(&mut stream, header.down, &mut buffer)?;
+    finish(&mut stream, header)?;
+    Ok(net.now() - start)
+}
+
+/// Writes `len` bytes, a buffer at a time.
+///
+/// # Errors
+///
+/// If the connection fails.
+pub fn give<S: Stream>(stream: &mut S, len: u64, buffer: &[u8]) -> Result<(), Failure> {
+    let mut left = len;
     while left > 0 {
-        let len = left.min(PIECE as u64);
-        stream.write_all(&buffer[..len as usize])?;
-        left -= len;
+        let piece = left.min(buffer.len() as u64);
+        stream.write_all(&buffer[..piece as usize])?;
+        left -= piece;
     }
-    let mut left = header.down;
+    Ok(())
+}
+
+/// Reads `len` bytes, at most a buffer at a time.
+///
+/// # Errors
+///
+/// If the connection fails, or ends before that.
+pub fn take<S: Stream>(stream: &mut S, len: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+    let mut left = len;
     while left > 0 {
-        let len = left.min(PIECE as u64) as usize;
-        match stream.read(&mut buffer[..len])? {
+        let piece = left.min(buffer.len() as u64) as usize;
+        match stream.read(&mut buffer[..piece])? {
             0 => return Err(ended()),
             count => left -= count as u64,
         }
     }
-    let mut count = [0; COUNT_SIZE];
-    stream.read_exact(&mut count)?;
-    let took = net.now() - start;
-    check_count(count, header.up)?;
-    Ok(took)
+    Ok(())
 }
 
-fn both_ways<N: Net>(net: &N, address: SocketAddr, header: Header) -> Result<u64, Failure> {
-    let opened = net.run_all(vec![net.open(address)]).pop();
-    let connection = opened.ok_or_else(ended)??;
-    let start = net.now();
-    let task = async move { exchange(&connection, header, PIECE).await };
-    let done = net.run_all(vec![task]).pop();
-    done.ok_or_else(ended)??;
-    Ok(net.now() - start)
+/// Reads the server's count and checks it.
+///
+/// # Errors
+///
+/// If the connection fails, or the server did not get all.
+pub fn finish<S: Stream>(stream: &mut S, header: Header) -> Result<(), Failure> {
+    let mut count = [0; COUNT_SIZE];
+    stream.read_exact(&mut count)?;
+    check_count(count, header.up)
 }
 
 /// Makes one transfer over an open connection, `piece` bytes at a time.

@@ -10,10 +10,14 @@ pub mod blocking;
 pub mod connection;
 pub mod reactor;
 
-use crate::net::{Failure, Net};
+use crate::PIECE;
+use crate::client::transfer::{finish, give, payload, take};
+use crate::net::{self, Failure, Net};
+use crate::wire::Header;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// This process's own sockets.
@@ -52,6 +56,23 @@ impl Net for Native {
         connection::Connection::connect(address)
     }
 
+    /// With two threads and blocking calls.
+    fn transfer_both_ways(&self, address: SocketAddr, header: Header) -> Result<u64, Failure> {
+        let mut stream = blocking::Stream::connect(address)?;
+        let mut other = stream.try_clone()?;
+        let outgoing = payload(PIECE);
+        let mut incoming = payload(PIECE);
+        let start = self.now();
+        net::Stream::write_all(&mut stream, &header.to_bytes())?;
+        thread::scope(|scope| {
+            let giver = scope.spawn(|| give(&mut other, header.up, &outgoing));
+            let taken = take(&mut stream, header.down, &mut incoming);
+            join(giver).and(taken)
+        })?;
+        finish(&mut stream, header)?;
+        Ok(self.now() - start)
+    }
+
     /// On the calling thread.
     fn run_all<F>(&self, tasks: Vec<F>) -> Vec<F::Output>
     where
@@ -66,4 +87,10 @@ impl Net for Native {
         ended.sort_unstable_by_key(|&(number, _)| number);
         ended.into_iter().map(|(_, output)| output).collect()
     }
+}
+
+/// What a thread came to.
+pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, Result<T, Failure>>) -> Result<T, Failure> {
+    let gone = |_| Failure::new("a thread panicked");
+    thread.join().map_err(gone)?
 }

@@ -19,7 +19,18 @@ pub(crate) enum Downlink {
     Done,
 }
 
+/// A piece at least this large is likely to be followed by more: Arca, if it
+/// sleeps, is woken once for several of them.
+const BULK: usize = 32 << 10;
+
 impl Connection {
+    /// Tells an Arca that waits for it what has come since it was last told.
+    pub(crate) fn announce(&mut self, relay: &Relay) {
+        if std::mem::take(&mut self.unannounced) > 0 && self.to_arca.take_data_wanted() {
+            relay.notifier.mark(self.slot);
+        }
+    }
+
     /// Receives into ring B; whether there is more that could be received.
     pub(super) fn run_downlink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
         let mut budget = relay.budget;
@@ -67,8 +78,11 @@ impl Connection {
                 Ok(0) => self.downlink = Downlink::Ending,
                 Ok(len) => {
                     self.to_arca.commit(len);
-                    if self.to_arca.take_data_wanted() {
-                        relay.notifier.mark(self.slot);
+                    self.unannounced += len;
+                    if len < BULK || self.unannounced >= self.to_arca.capacity() / 4 {
+                        self.announce(relay);
+                    } else if !std::mem::replace(&mut self.deferred, true) {
+                        relay.deferred.push((self.id, 0));
                     }
                     budget -= len.min(budget);
                     relay.stats.bytes_from_tcp += len as u64;

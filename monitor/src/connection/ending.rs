@@ -43,13 +43,17 @@ impl Connection {
         if let Some(socket) = self.socket.take() {
             sys::reset_on_close(&socket);
             relay.stats.reset += 1;
-            while self.uplink == Uplink::Open {
-                let data = self.from_arca.data_parts(CHUNK)?;
-                if data.is_empty() {
-                    break;
-                }
+            // No more than was there: an Arca that goes on writing is not waited
+            // for.
+            let mut left = match self.uplink {
+                Uplink::Open => self.from_arca.available()?,
+                _ => 0,
+            };
+            while left > 0 {
+                let data = self.from_arca.data_parts(left.min(CHUNK))?;
                 match sys::send(&socket, &data) {
                     Ok(len) => {
+                        left -= len;
                         relay.stats.bytes_to_tcp += len as u64;
                         self.from_arca.consume(len);
                     }
@@ -105,11 +109,17 @@ impl Connection {
         relay.warn(format_args!("connection {id} is reset: its ring's {lie}"));
     }
 
-    /// Resets the connection, whatever Arca still wants: the session is over.
-    pub(crate) fn reset(&mut self) {
+    /// Resets the connection, whatever Arca still wants: the session is over. An
+    /// Arca that outlives it is told.
+    pub(crate) fn end_session(&mut self, relay: &mut Relay) {
         if let Some(socket) = self.socket.take() {
             sys::reset_on_close(&socket);
         }
+        if !self.from_arca.is_closed() || !self.to_arca.is_closed() {
+            self.store_errno(Errno::ECONNABORTED, relay);
+        }
+        self.close_read(relay);
+        self.close_write(relay);
     }
 
     /// Closes the socket as Arca asked for.

@@ -98,6 +98,10 @@ pub(crate) struct Connection {
     condemned: bool,
     /// Arca is gone: both ends count as closed by it.
     orphaned: bool,
+    /// Bytes in ring B that Arca was not told of.
+    unannounced: usize,
+    /// It is in the list of those whose announcement is put off.
+    pub(crate) deferred: bool,
     /// It waits in the monitor's queue.
     pub(crate) queued: bool,
     /// SO_LINGER as Arca set it, in the encoding of the wire. It is not given
@@ -137,6 +141,8 @@ impl Connection {
             leaving: false,
             condemned: false,
             orphaned: false,
+            unannounced: 0,
+            deferred: false,
             queued: false,
             linger: 0,
             region,

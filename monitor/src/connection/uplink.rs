@@ -38,6 +38,16 @@ impl Connection {
             let data = self.from_arca.data_parts(budget.min(CHUNK))?;
             if data.is_empty() {
                 if self.is_drained()? {
+                    // Arca may have closed both ends since this turn began: that is
+                    // no half-close, after which a reset would look different.
+                    if !self.leaving && self.wants_abort() {
+                        self.abort(relay)?;
+                        continue;
+                    }
+                    if !self.leaving && self.is_left() {
+                        self.leave(relay)?;
+                        continue;
+                    }
                     self.finish_uplink(relay);
                     continue;
                 }

@@ -75,7 +75,14 @@ impl Monitor {
         if let Ok(ip) = literal.parse::<IpAddr>() {
             return self.connect(request_id, Goal::address(SocketAddr::new(ip, port), true));
         }
-        if let Err(errno) = self.start_resolver() {
+        if !self.policy.resolves_names() {
+            self.relay.warn(format_args!(
+                "connecting to a host by its name is denied; without --no-names it would be allowed"
+            ));
+            return Reply::ConnectErr(WireErrno::EACCES).into();
+        }
+        let started = self.start_resolver().map_err(sys::wire_errno);
+        if let Err(errno) = started.and_then(|()| self.room_for_name()) {
             return Reply::ConnectErr(errno).into();
         }
         let goal = Goal {
@@ -95,16 +102,19 @@ impl Monitor {
         Dispatch::Pending
     }
 
-    /// Makes sure that there is a resolver and that it has room for a name.
-    fn start_resolver(&mut self) -> Result<(), WireErrno> {
+    /// Makes sure that there is a resolver.
+    pub(super) fn start_resolver(&mut self) -> Result<(), Errno> {
         if self.resolver.is_none() {
-            let resolver = Resolver::new(self.config.limits.lookups)
-                .map_err(|error| sys::wire_errno(sys::errno_of(&error)))?;
-            self.reactor
-                .add(resolver.done(), Source::Resolver)
-                .map_err(sys::wire_errno)?;
+            let resolver =
+                Resolver::new(self.config.limits.lookups).map_err(|error| sys::errno_of(&error))?;
+            self.reactor.add(resolver.done(), Source::Resolver)?;
             self.resolver = Some(resolver);
         }
+        Ok(())
+    }
+
+    /// Whether the resolver takes one more name.
+    fn room_for_name(&self) -> Result<(), WireErrno> {
         match &self.resolver {
             Some(resolver) if resolver.has_room() => Ok(()),
             _ => Err(WireErrno::EAGAIN),

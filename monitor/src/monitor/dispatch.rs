@@ -95,8 +95,14 @@ impl Monitor {
                 target,
                 option,
                 value,
-            } => reply(self.set_option(target, option, value)).into(),
-            Request::GetOption { target, option } => reply(self.get_option(target, option)).into(),
+            } => {
+                let result = known(option).and_then(|o| self.set_option(target, o, value));
+                reply(result).into()
+            }
+            Request::GetOption { target, option } => {
+                let result = known(option).and_then(|o| self.get_option(target, o));
+                reply(result).into()
+            }
         })
     }
 
@@ -211,6 +217,17 @@ impl Monitor {
                 return Ok(Reply::Done);
             }
         }
+        if let Waiting::Accept(listener_id) = waiting {
+            // A connection that is there is accepted first, whatever epoll has
+            // said by now.
+            if let Some(listener) = self.listeners.get_mut(listener_id) {
+                listener.ready = true;
+            }
+            self.accept_on(listener_id)?;
+            if !self.control.is_waiting(ticket) {
+                return Ok(Reply::Done);
+            }
+        }
         let reply = match waiting {
             Waiting::Accept(listener_id) => {
                 if let Some(listener) = self.listeners.get_mut(listener_id) {
@@ -291,6 +308,11 @@ impl Monitor {
         };
         result.map(Reply::OptionValue).map_err(sys::wire_errno)
     }
+}
+
+/// The option of that number.
+fn known(option: u8) -> Result<SocketOption, Errno> {
+    SocketOption::from_number(option).ok_or(Errno::ENOPROTOOPT)
 }
 
 fn reply(result: Result<Reply, Errno>) -> Reply {

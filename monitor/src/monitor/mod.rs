@@ -128,7 +128,7 @@ impl Monitor {
             wake,
             doorbell: link.doorbell,
             relay: Relay::new(link.notifier, config.turn_budget),
-            control: Control::new(link.control, link.control_region),
+            control: Control::new(link.control, link.control_region, limits.requests),
             control_ready: true,
             listeners: Table::new(limits.listeners),
             accepting: Vec::new(),
@@ -166,6 +166,19 @@ impl Monitor {
     #[must_use]
     pub fn doorbell(&self) -> &EventFd {
         &self.doorbell
+    }
+
+    /// Starts what a session would else start when it is first needed, so that
+    /// whoever serves it may then do so in a sandbox that starts no threads.
+    ///
+    /// # Errors
+    ///
+    /// If the host has no thread or descriptor left.
+    pub fn prepare(&mut self) -> io::Result<()> {
+        if self.policy.resolves_names() {
+            self.start_resolver()?;
+        }
+        Ok(())
     }
 
     /// Answers accepts for which a connection has come; never blocks. Returns

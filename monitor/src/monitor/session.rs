@@ -17,8 +17,10 @@ pub enum SessionEnd {
 /// The guest is gone, and what it had written is being delivered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Farewell {
-    /// When to give up.
+    /// When to give up if nothing is delivered until then.
     deadline: Instant,
+    /// When to give up, whatever is delivered.
+    limit: Instant,
     /// Bytes delivered when that was last put off.
     delivered: u64,
 }
@@ -27,12 +29,18 @@ impl Monitor {
     /// Serves the session until it ends. Afterwards every socket is closed and
     /// every data pipe freed.
     pub fn event_loop(&mut self) -> SessionEnd {
-        let end = match self.run_session() {
+        let end = self.serve();
+        self.close();
+        end
+    }
+
+    /// Serves the session until it ends, and leaves what is open to
+    /// [`Monitor::close`]: Arca does not know of the end before that.
+    pub fn serve(&mut self) -> SessionEnd {
+        match self.run_session() {
             Ok(()) => SessionEnd::Stopped,
             Err(violation) => SessionEnd::Violation(violation),
-        };
-        self.close_everything();
-        end
+        }
     }
 
     fn run_session(&mut self) -> Result<(), Violation> {
@@ -67,8 +75,10 @@ impl Monitor {
         if self.farewell.is_some() {
             return;
         }
+        let now = Instant::now();
         self.farewell = Some(Farewell {
-            deadline: Instant::now() + self.config.drain,
+            deadline: now + self.config.drain.min(self.config.drain_limit),
+            limit: now + self.config.drain_limit,
             delivered: self.relay.stats.bytes_to_tcp,
         });
         self.pace.polling = false;
@@ -90,7 +100,7 @@ impl Monitor {
         let (now, delivered) = (Instant::now(), self.relay.stats.bytes_to_tcp);
         if delivered != farewell.delivered {
             farewell.delivered = delivered;
-            farewell.deadline = now + self.config.drain;
+            farewell.deadline = (now + self.config.drain).min(farewell.limit);
         }
         if now < farewell.deadline {
             return false;
@@ -125,18 +135,21 @@ impl Monitor {
         self.resolver = None;
     }
 
-    /// Closes and frees everything; a connection that is still open is reset.
-    fn close_everything(&mut self) {
+    /// Closes and frees everything; a connection that is still open is reset. An
+    /// Arca that outlives its session finds the flags of every pipe set.
+    pub fn close(&mut self) {
         self.drop_requests();
         self.queue.clear();
         for mut connection in self.connections.drain() {
-            connection.reset();
+            connection.end_session(&mut self.relay);
             if let Some(entry) = self.slots.get_mut(connection.slot().0 as usize) {
                 *entry = 0;
             }
             self.regions.free(connection.into_region(true), false);
         }
         self.regions.end_quarantine();
+        self.control.close(&self.relay.notifier);
+        self.relay.end_log();
         self.publish();
     }
 }

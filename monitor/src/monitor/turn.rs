@@ -9,11 +9,11 @@ use crate::violation::Violation;
 use arca_shared::patience::Patience;
 use std::time::{Duration, Instant};
 
-/// Requests served in one turn, before connections have theirs.
-const REQUESTS: usize = 256;
 /// Shortest and longest tick of polling mode.
 const TICK_MIN: Duration = Duration::from_micros(50);
 const TICK_MAX: Duration = Duration::from_millis(1);
+/// Turns for which an announcement is put off at most.
+const DEFER: u8 = 4;
 /// Looks at the ready set for each look at the epoll, while looking for work.
 const LOOKS: u32 = 16;
 
@@ -72,6 +72,7 @@ impl Monitor {
         }
         self.accept_ready()?;
         self.run_queue();
+        self.announce(DEFER);
         self.control.tell(&self.relay.notifier);
         self.publish();
         let requests_left = requests && self.control_ready && !self.is_stopping();
@@ -178,7 +179,7 @@ impl Monitor {
     }
 
     fn serve_requests(&mut self) -> Result<(), Violation> {
-        for _ in 0..REQUESTS {
+        for _ in 0..self.config.limits.frames.max(1) {
             if !self.serve_frame()? {
                 self.control_ready = false;
                 return Ok(());
@@ -219,6 +220,27 @@ impl Monitor {
         }
     }
 
+    /// Makes the announcements that were put off for `turns` turns or more.
+    fn announce(&mut self, turns: u8) {
+        let Self {
+            relay, connections, ..
+        } = self;
+        let mut deferred = std::mem::take(&mut relay.deferred);
+        deferred.retain_mut(|(id, age)| {
+            *age += 1;
+            let Some(connection) = connections.get_mut(*id) else {
+                return false;
+            };
+            if *age < turns {
+                return true;
+            }
+            connection.deferred = false;
+            connection.announce(relay);
+            false
+        });
+        relay.deferred = deferred;
+    }
+
     /// Sleeps until there is something to do, after looking for it for a while
     /// if that has paid off lately.
     pub(super) fn sleep(&mut self) {
@@ -229,6 +251,7 @@ impl Monitor {
         if look > 0 && self.look_for_work(look) {
             return;
         }
+        self.announce(0);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.raise();
         // Looked at once more after the flag is up.

@@ -20,6 +20,10 @@ pub struct PolicyConfig {
     /// bound to that address of the host, whatever `allow_listen` says. Of more
     /// than one entry for a port, the first counts.
     pub publish: Vec<(SocketAddr, u16)>,
+    /// Whether the guest may connect to a host by its name. What a name resolves
+    /// to must be allowed all the same; but the question alone already goes to
+    /// the host's name servers.
+    pub resolve_names: bool,
 }
 
 impl Default for PolicyConfig {
@@ -29,6 +33,7 @@ impl Default for PolicyConfig {
             allow_connect: Rule::loopback().to_vec(),
             allow_listen: Rule::loopback().to_vec(),
             publish: Vec::new(),
+            resolve_names: true,
         }
     }
 }
@@ -58,6 +63,7 @@ pub(crate) struct Policy {
     connect: Vec<Rule>,
     listen: Vec<Rule>,
     publish: Vec<(SocketAddr, u16)>,
+    resolve_names: bool,
 }
 
 /// Where a listener is to be bound.
@@ -97,7 +103,13 @@ impl Policy {
             connect,
             listen: config.allow_listen.clone(),
             publish: config.publish.clone(),
+            resolve_names: config.resolve_names,
         })
+    }
+
+    /// Whether the guest may connect to a host by its name.
+    pub(crate) fn resolves_names(&self) -> bool {
+        self.resolve_names
     }
 
     /// Whether the guest may connect there.
@@ -201,6 +213,7 @@ mod tests {
             allow_connect: parse(connect),
             allow_listen: parse(listen),
             publish: vec![("10.1.2.3:80".parse().expect("an address"), 8080)],
+            resolve_names: true,
         })
         .expect("no names that fail")
     }

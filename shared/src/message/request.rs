@@ -1,7 +1,7 @@
 //! What Arca asks.
 
 use super::wire::{Fields, MessageError, Writer};
-use super::{Address, Endpoint, SocketOption, Target, code};
+use super::{Address, Endpoint, Target, code};
 use crate::frame::Frame;
 
 /// Longest host name, in bytes.
@@ -111,8 +111,9 @@ pub enum Request {
     SetOption {
         /// The socket.
         target: Target,
-        /// The option.
-        option: SocketOption,
+        /// Number of the option ([`super::SocketOption`]); one that means nothing
+        /// here may mean something to a later version.
+        option: u8,
         /// Its new value.
         value: u64,
     },
@@ -120,8 +121,9 @@ pub enum Request {
     GetOption {
         /// The socket.
         target: Target,
-        /// The option.
-        option: SocketOption,
+        /// Number of the option ([`super::SocketOption`]); one that means nothing
+        /// here may mean something to a later version.
+        option: u8,
     },
 }
 
@@ -185,11 +187,11 @@ impl Request {
                 value,
             } => {
                 target.write(writer);
-                writer.u8(option as u8).u64(value);
+                writer.u8(option).u64(value);
             }
             Self::GetOption { target, option } => {
                 target.write(writer);
-                writer.u8(option as u8);
+                writer.u8(option);
             }
         }
     }
@@ -234,7 +236,7 @@ impl Request {
             code::ADDRESSES => Self::Addresses(Target::read(&mut fields)?),
             code::SET_OPTION => {
                 let target = Target::read(&mut fields)?;
-                let option = read_option(&mut fields)?;
+                let option = fields.u8()?;
                 let value = fields.u64()?;
                 Self::SetOption {
                     target,
@@ -244,16 +246,11 @@ impl Request {
             }
             code::GET_OPTION => {
                 let target = Target::read(&mut fields)?;
-                let option = read_option(&mut fields)?;
+                let option = fields.u8()?;
                 Self::GetOption { target, option }
             }
             other => return Err(MessageError::UnknownType(other)),
         };
         fields.done(request)
     }
-}
-
-fn read_option(fields: &mut Fields<'_>) -> Result<SocketOption, MessageError> {
-    let number = fields.u8()?;
-    SocketOption::from_number(number).ok_or_else(|| fields.bad(number))
 }

@@ -118,7 +118,7 @@ fn replies_of_the_draft_byte_for_byte() {
 fn all_requests() -> Vec<Request> {
     let name = Name::new("localhost").expect("short");
     let target = Target::Connection(3);
-    let option = SocketOption::KeepIdle;
+    let option = SocketOption::KeepIdle as u8;
     vec![
         Request::Listen(endpoint()),
         Request::Connect(endpoint()),

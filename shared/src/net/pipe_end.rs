@@ -35,6 +35,10 @@ pub struct PipeEnd {
     reported: AtomicBool,
 }
 
+/// Who has taken this many bytes without waiting is better off parked while the
+/// next as many arrive: looking for them would take a core from who brings them.
+const BULK: usize = 64 << 10;
+
 /// What happened in the pipe's slot, for those who wait.
 #[derive(Default)]
 struct Events {
@@ -56,6 +60,8 @@ type Output = Option<Producer<ArenaRing>>;
 struct Input {
     /// `None` when closed.
     ring: Option<Consumer<ArenaRing>>,
+    /// Bytes taken since this side last had to wait.
+    since_wait: usize,
     /// What was in the ring when this side shut its reading down.
     left: VecDeque<u8>,
 }
@@ -81,6 +87,7 @@ impl PipeEnd {
             output: Mutex::new(Some(output)),
             input: Mutex::new(Input {
                 ring: Some(input),
+                since_wait: 0,
                 left: VecDeque::new(),
             }),
             reported: AtomicBool::new(false),
@@ -169,7 +176,8 @@ impl PipeEnd {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let mut input = self.input.lock();
+        let mut guard = self.input.lock();
+        let input = &mut *guard;
         let Some(ring) = &mut input.ring else {
             let len = buffer.len().min(input.left.len());
             for (target, byte) in buffer.iter_mut().zip(input.left.iter()) {
@@ -186,7 +194,12 @@ impl PipeEnd {
             result = ring.peek(buffer);
             if result == Err(RingError::WouldBlock) {
                 let errno = ring.errno();
-                drop(input);
+                drop(guard);
+                if errno == Errno::EPIPE.0 {
+                    // The peer ended its stream before the connection failed: only
+                    // sending has.
+                    return Ok(0);
+                }
                 return self.report(errno).map_or(Ok(0), Err);
             }
         }
@@ -194,8 +207,9 @@ impl PipeEnd {
             Ok(len) => {
                 if consume {
                     ring.consume(len);
+                    input.since_wait += len;
                     let wanted = ring.take_room_wanted(ring.capacity() / 2);
-                    drop(input);
+                    drop(guard);
                     if wanted {
                         self.notify();
                     }
@@ -210,11 +224,17 @@ impl PipeEnd {
     /// Whether [`PipeEnd::try_read`] has something to say, after saying to the
     /// monitor that this side waits for it.
     fn want_data(&self) -> bool {
-        let mut input = self.input.lock();
+        let input = &mut *self.input.lock();
         match &mut input.ring {
             Some(ring) => {
                 ring.want_data();
-                ring.available() != Ok(0) || ring.is_writer_closed()
+                if ring.available() != Ok(0) || ring.is_writer_closed() {
+                    return true;
+                }
+                if core::mem::take(&mut input.since_wait) >= BULK {
+                    self.reactor.be_patient();
+                }
+                false
             }
             None => true,
         }

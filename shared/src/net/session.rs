@@ -188,7 +188,10 @@ impl ArcaSession {
     }
 
     pub(super) fn get_option(&self, target: Target, option: SocketOption) -> Result<u64, Error> {
-        let call = self.control.call(Request::GetOption { target, option });
+        let call = self.control.call(Request::GetOption {
+            target,
+            option: option as u8,
+        });
         match self.reactor().block_on(call)? {
             Reply::OptionValue(value) => Ok(value),
             Reply::Failed(errno) => Err(errno.into()),
@@ -204,7 +207,7 @@ impl ArcaSession {
     ) -> Result<(), Error> {
         let request = Request::SetOption {
             target,
-            option,
+            option: option as u8,
             value,
         };
         match self.reactor().block_on(self.control.call(request))? {

@@ -1,0 +1,426 @@
+//! `oracle [tasks]`: does what a script says (crate `arca_script`): reads
+//! operations from standard input, a line each, and answers each with a line.
+//!
+//! With `tasks`, every operation that may wait is a task of its own and uses the
+//! asynchronous calls; else it is done with the blocking ones. What goes on while
+//! others are done is a task either way.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::sync::Arc;
+use arca_guest::net::{
+    Errno, Error, ErrorKind, Shutdown, SocketAddr, TcpListener, TcpStream, connect, connect_host,
+};
+use arca_guest::runtime::session;
+use arca_guest::stdio::stdin;
+use arca_guest::time::Duration;
+use arca_guest::{JoinHandle, args, block_on, println, sleep, spawn};
+use arca_script::{Failure, How, Listener, Machine, Outcome, Reader, Seen, Stream};
+use arca_script::{System, Writer};
+use arca_shared::message::SocketOption;
+use arca_shared::net::{OwnedReadHalf, OwnedWriteHalf};
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+arca_guest::entry!(main);
+
+/// How long to leave the others alone before a condition is looked at again.
+const PAUSE: Duration = Duration::from_micros(100);
+
+fn main() {
+    let tasks = args().nth(1) == Some("tasks");
+    let mut machine = Machine::new(Guest { tasks });
+    let mut lines = stdin().lines();
+    while let Some(Ok(line)) = lines.next() {
+        println!("{}", machine.run(&line));
+    }
+}
+
+/// The guest's sockets; `tasks` is the program's argument.
+#[derive(Clone, Copy)]
+struct Guest {
+    tasks: bool,
+}
+
+/// A job, and whether it waits.
+struct Job {
+    task: JoinHandle<Outcome<Guest>>,
+    waits: Arc<AtomicBool>,
+}
+
+/// A stream, and whether its calls are the asynchronous ones.
+#[derive(Clone)]
+struct GuestStream {
+    stream: Arc<TcpStream>,
+    tasks: bool,
+    /// Calls that do not wait, or not for long, are the blocking ones' own.
+    limited: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+struct GuestListener {
+    listener: Arc<TcpListener>,
+    tasks: bool,
+    limited: Arc<AtomicBool>,
+}
+
+fn failure(error: Error) -> Failure {
+    match (error.errno(), error.kind()) {
+        (Some(errno), _) => Failure::Errno(errno),
+        (None, ErrorKind::UnexpectedEof) => Failure::UnexpectedEof,
+        _ => Failure::Other("of the session"),
+    }
+}
+
+fn checked<T>(result: Result<T, Error>) -> Result<T, Failure> {
+    result.map_err(failure)
+}
+
+impl Guest {
+    fn stream(self, stream: TcpStream) -> GuestStream {
+        GuestStream {
+            stream: Arc::new(stream),
+            tasks: self.tasks,
+            limited: Arc::default(),
+        }
+    }
+}
+
+impl System for Guest {
+    type Stream = GuestStream;
+    type Listener = GuestListener;
+    type Reader = ReadHalf;
+    type Writer = WriteHalf;
+    type Job = Job;
+
+    async fn connect(
+        &self,
+        to: SocketAddr,
+        within: Option<Duration>,
+    ) -> Result<GuestStream, Failure> {
+        let session = session();
+        let connected = match (within, self.tasks) {
+            (Some(within), true) if !within.is_zero() => {
+                let connect = session.connect_async(to);
+                session.timeout(within, connect).await
+            }
+            (Some(within), _) => session.connect_timeout(to, within),
+            (None, true) => session.connect_async(to).await,
+            (None, false) => connect(to),
+        };
+        checked(connected).map(|stream| self.stream(stream))
+    }
+
+    async fn connect_name(&self, host: &str, port: u16) -> Result<GuestStream, Failure> {
+        let connected = match self.tasks {
+            true => session().connect_name_async(host, port).await,
+            false => connect_host(host, port),
+        };
+        checked(connected).map(|stream| self.stream(stream))
+    }
+
+    fn bind(&self, at: SocketAddr) -> Result<GuestListener, Failure> {
+        let listener = checked(session().bind(at))?;
+        Ok(GuestListener {
+            listener: Arc::new(listener),
+            tasks: self.tasks,
+            limited: Arc::default(),
+        })
+    }
+
+    fn run(&self, op: impl Future<Output = Outcome<Self>> + Send + 'static) -> Outcome<Self> {
+        match self.tasks {
+            true => block_on(spawn(op)),
+            false => block_on(op),
+        }
+    }
+
+    fn block<T>(&self, future: impl Future<Output = T>) -> T {
+        block_on(future)
+    }
+
+    fn start(&self, op: impl Future<Output = Outcome<Self>> + Send + 'static) -> Job {
+        let waits = Arc::new(AtomicBool::new(false));
+        let told = waits.clone();
+        let task = spawn(async move {
+            let mut op = pin!(op);
+            poll_fn(|context| {
+                // Release, here and below: what the operation did before is seen
+                // by whoever finds that it waits.
+                told.store(false, Ordering::Release);
+                let poll = op.as_mut().poll(context);
+                told.store(poll.is_pending(), Ordering::Release);
+                poll
+            })
+            .await
+        });
+        Job { task, waits }
+    }
+
+    fn waits(&self, job: &Job) -> bool {
+        job.waits.load(Ordering::Acquire)
+    }
+
+    fn is_done(&self, job: &Job) -> bool {
+        job.task.is_finished()
+    }
+
+    fn finish(&self, job: Job) -> Outcome<Self> {
+        block_on(job.task)
+    }
+
+    fn cancel(&self, job: Job) -> Result<Option<Outcome<Self>>, Failure> {
+        Ok(block_on(job.task.cancel()))
+    }
+
+    fn pause(&self) {
+        block_on(sleep(PAUSE));
+    }
+}
+
+impl Listener for GuestListener {
+    type System = Guest;
+
+    fn for_job(&self) -> Self {
+        let tasks = true;
+        Self {
+            tasks,
+            ..self.clone()
+        }
+    }
+
+    async fn accept(&self) -> Result<(GuestStream, SocketAddr), Failure> {
+        let accepted = match self.tasks && !self.limited.load(Ordering::Relaxed) {
+            true => self.listener.accept_async().await,
+            false => self.listener.accept(),
+        };
+        let (stream, peer) = checked(accepted)?;
+        let tasks = self.tasks;
+        Ok((Guest { tasks }.stream(stream), peer))
+    }
+
+    fn incoming(&self) -> Result<GuestStream, Failure> {
+        let tasks = self.tasks;
+        match self.listener.incoming().next() {
+            Some(stream) => checked(stream).map(|stream| Guest { tasks }.stream(stream)),
+            None => Err(Failure::Other("connections come without end")),
+        }
+    }
+
+    fn local(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.listener.local_addr())
+    }
+
+    fn set_nonblocking(&self, on: bool) -> Result<(), Failure> {
+        self.limited.store(on, Ordering::Relaxed);
+        self.listener.set_nonblocking(on);
+        Ok(())
+    }
+
+    fn ttl(&self, set: Option<u32>) -> Result<u32, Failure> {
+        if let Some(hops) = set {
+            checked(self.listener.set_ttl(hops))?;
+        }
+        checked(self.listener.ttl())
+    }
+
+    fn take_error(&self) -> Result<Option<Errno>, Failure> {
+        let error = checked(self.listener.take_error())?;
+        Ok(error.and_then(|error| error.errno()))
+    }
+
+    fn set_option(&self, _option: SocketOption, _value: u64) -> Result<(), Failure> {
+        Err(Failure::Other("not a call of listeners"))
+    }
+}
+
+impl GuestStream {
+    /// The stream for tasks, if this call is to be one of a task.
+    fn as_task(&self) -> Option<arca_guest::net::AsyncStream> {
+        let task = self.tasks && !self.limited.load(Ordering::Relaxed);
+        task.then(|| self.stream.try_clone().into_async())
+    }
+
+    fn note_limit(&self, limit: Option<Duration>) {
+        self.limited.store(limit.is_some(), Ordering::Relaxed);
+    }
+}
+
+impl Stream for GuestStream {
+    type System = Guest;
+
+    fn for_job(&self) -> Self {
+        let tasks = true;
+        Self {
+            tasks,
+            ..self.clone()
+        }
+    }
+
+    async fn read(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        checked(match self.as_task() {
+            Some(stream) => stream.read(buffer).await,
+            None => self.stream.read(buffer),
+        })
+    }
+
+    async fn peek(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        checked(match self.as_task() {
+            Some(stream) => poll_fn(|context| stream.end().poll_peek(context, buffer)).await,
+            None => self.stream.peek(buffer),
+        })
+    }
+
+    async fn read_exact(&self, buffer: &mut [u8]) -> Result<(), Failure> {
+        checked(match self.as_task() {
+            Some(stream) => stream.read_exact(buffer).await,
+            None => self.stream.read_exact(buffer),
+        })
+    }
+
+    async fn write(&self, bytes: &[u8]) -> Result<usize, Failure> {
+        checked(match self.as_task() {
+            Some(stream) => stream.write(bytes).await,
+            None => self.stream.write(bytes),
+        })
+    }
+
+    async fn write_all(&self, bytes: &[u8]) -> Result<(), Failure> {
+        checked(match self.as_task() {
+            Some(stream) => stream.write_all(bytes).await,
+            None => self.stream.write_all(bytes),
+        })
+    }
+
+    fn has_seen(&self, seen: Seen) -> bool {
+        let stream = self.stream.try_clone().into_async();
+        let end = stream.end();
+        match seen {
+            Seen::Bytes(len) => {
+                let mut buffer = alloc::vec![0; len];
+                end.try_peek(&mut buffer).is_ok_and(|there| there == len)
+            }
+            Seen::End => end.is_peer_write_closed(),
+            Seen::Failure => end.has_failed(),
+            // The host's to look at, not the guest's.
+            Seen::Acknowledged => false,
+        }
+    }
+
+    fn shutdown(&self, how: How) -> Result<(), Failure> {
+        checked(self.stream.shutdown(match how {
+            How::Read => Shutdown::Read,
+            How::Write => Shutdown::Write,
+            How::Both => Shutdown::Both,
+        }))
+    }
+
+    fn abort(self) -> Result<(), Failure> {
+        self.stream.abort();
+        Ok(())
+    }
+
+    fn try_clone(&self) -> Result<Self, Failure> {
+        Ok(Self {
+            stream: Arc::new(self.stream.try_clone()),
+            ..self.clone()
+        })
+    }
+
+    fn split(self) -> Result<(ReadHalf, WriteHalf), Failure> {
+        let stream = Arc::try_unwrap(self.stream);
+        let stream = stream.map_err(|_| Failure::Other("used by a job"))?;
+        let (reader, writer) = stream.into_split();
+        Ok((ReadHalf(reader), WriteHalf(writer)))
+    }
+
+    fn set_nonblocking(&self, on: bool) -> Result<(), Failure> {
+        self.limited.store(on, Ordering::Relaxed);
+        self.stream.set_nonblocking(on);
+        Ok(())
+    }
+
+    fn nodelay(&self, set: Option<bool>) -> Result<bool, Failure> {
+        if let Some(on) = set {
+            checked(self.stream.set_nodelay(on))?;
+        }
+        checked(self.stream.nodelay())
+    }
+
+    fn ttl(&self, set: Option<u32>) -> Result<u32, Failure> {
+        if let Some(hops) = set {
+            checked(self.stream.set_ttl(hops))?;
+        }
+        checked(self.stream.ttl())
+    }
+
+    fn keepalive(&self) -> Result<Option<Duration>, Failure> {
+        checked(self.stream.keepalive())
+    }
+
+    fn set_keepalive(&self, idle: Option<Duration>) -> Result<(), Failure> {
+        checked(self.stream.set_keepalive(idle))
+    }
+
+    fn read_timeout(&self) -> Result<Option<Duration>, Failure> {
+        Ok(self.stream.read_timeout())
+    }
+
+    fn set_read_timeout(&self, limit: Option<Duration>) -> Result<(), Failure> {
+        checked(self.stream.set_read_timeout(limit))?;
+        self.note_limit(limit);
+        Ok(())
+    }
+
+    fn write_timeout(&self) -> Result<Option<Duration>, Failure> {
+        Ok(self.stream.write_timeout())
+    }
+
+    fn set_write_timeout(&self, limit: Option<Duration>) -> Result<(), Failure> {
+        checked(self.stream.set_write_timeout(limit))?;
+        self.note_limit(limit);
+        Ok(())
+    }
+
+    fn take_error(&self) -> Result<Option<Errno>, Failure> {
+        Ok(self.stream.take_error())
+    }
+
+    fn option(&self, option: SocketOption) -> Result<u64, Failure> {
+        checked(self.stream.option(option))
+    }
+
+    fn set_option(&self, option: SocketOption, value: u64) -> Result<(), Failure> {
+        checked(self.stream.set_option(option, value))
+    }
+
+    fn local(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.stream.local_addr())
+    }
+
+    fn peer(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.stream.peer_addr())
+    }
+}
+
+/// The receiving half of a stream.
+struct ReadHalf(OwnedReadHalf);
+
+/// The sending half of a stream.
+struct WriteHalf(OwnedWriteHalf);
+
+impl Reader for ReadHalf {
+    async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
+        checked(self.0.read_exact(buffer).await)
+    }
+}
+
+impl Writer for WriteHalf {
+    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        checked(self.0.write_all(bytes).await)
+    }
+}

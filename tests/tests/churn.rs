@@ -1,0 +1,124 @@
+//! Connections that come and go by the ten thousands in one guest, half of them
+//! made by it and half accepted: nothing grows. Alone in its file: it counts what
+//! the whole process has.
+//!
+//! `ARCA_CYCLES` is how many there are, 20,000 unless given; the project promises
+//! 100,000.
+
+use arca_tests::guest::DEADLINE;
+use arca_tests::process::{descriptors, resident};
+use arca_tests::talk::Talk;
+use std::env;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+/// Cycles in one go, at one address: fewer than there are ports.
+const ROUND: usize = 2_500;
+/// Loopback addresses that are taken in turn, for each has ports of its own.
+const ADDRESSES: u8 = 8;
+/// Growth of memory that is none: what the allocators keep for the next round.
+const SLACK: u64 = 1 << 20;
+
+/// Gives every client its byte back, and waits until the client has closed.
+fn serve(listener: TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a client");
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a byte");
+        stream.write_all(&byte).expect("the client is there");
+        assert_eq!(stream.read(&mut byte).expect("an orderly end"), 0);
+    }
+}
+
+/// Cycles that the guest begins.
+fn outbound(guest: &mut Talk, address: SocketAddr) {
+    guest
+        .say(&format!("churn {address} {ROUND}"))
+        .expect("runs");
+    let answer = guest.hear(DEADLINE).expect("an answer");
+    assert!(answer.starts_with("done"), "{answer}");
+}
+
+/// Cycles that the host begins; the source address is chosen so that its ports
+/// are not used up.
+fn inbound(guest: &mut Talk, from: SocketAddr) {
+    guest.say(&format!("serve {ROUND}")).expect("runs");
+    let answer = guest.hear(DEADLINE).expect("an answer");
+    let address: Option<SocketAddr> = answer
+        .strip_prefix("listening ")
+        .and_then(|address| address.parse().ok());
+    let address = address.unwrap_or_else(|| panic!("{answer}"));
+    for _ in 0..ROUND {
+        let kind = socket2::Type::STREAM;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).expect("a socket");
+        socket.bind(&from.into()).expect("a free port");
+        socket.connect(&address.into()).expect("the guest listens");
+        let mut stream = TcpStream::from(socket);
+        let mut byte = [0x5a];
+        stream.write_all(&byte).expect("the guest is there");
+        stream.read_exact(&mut byte).expect("the byte comes back");
+    }
+    let answer = guest.hear(DEADLINE).expect("an answer");
+    assert!(answer.starts_with("done"), "{answer}");
+}
+
+#[test]
+fn nothing_grows_while_connections_come_and_go() {
+    let cycles: usize = match env::var("ARCA_CYCLES") {
+        Ok(text) => text.parse().expect("ARCA_CYCLES is a number"),
+        Err(_) => 20_000,
+    };
+    let hosts: Vec<SocketAddr> = (1..=ADDRESSES)
+        .map(|last| {
+            let listener =
+                TcpListener::bind(SocketAddr::from(([127, 0, 0, last], 0))).expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            thread::spawn(move || serve(listener));
+            address
+        })
+        .collect();
+    let mut guest = Talk::start("bench", &[], |_| {});
+    let ready = guest.hear(DEADLINE).expect("the guest is ready");
+    assert!(ready.starts_with("ready"), "{ready}");
+    let began = Instant::now();
+    let mut first = None;
+    let rounds = cycles.div_ceil(2 * ROUND).max(3);
+    for round in 0..rounds {
+        let host = hosts[round % hosts.len()];
+        outbound(&mut guest, host);
+        inbound(&mut guest, SocketAddr::new(host.ip(), 0));
+        let stats = guest.guest().wait_until("free of connections", |stats| {
+            stats.monitor.connections == 0 && stats.monitor.pipes_allocated == 0
+        });
+        let held = (
+            descriptors(),
+            stats.monitor.arena_used,
+            stats.monitor.listeners,
+        );
+        let memory = resident();
+        // The first two rounds fill what is kept: caches, buffers, tables.
+        if round == 1 {
+            first = Some((held, memory));
+        }
+        if round + 1 == rounds {
+            let (held_first, memory_first) = first.expect("there are more rounds");
+            assert_eq!(held, held_first, "descriptors, arena, listeners");
+            println!(
+                "{} cycles in {:?}; memory {} KiB after the second round, {} KiB at the end",
+                stats.monitor.connections_in + stats.monitor.connections_out,
+                began.elapsed(),
+                memory_first >> 10,
+                memory >> 10
+            );
+            assert!(
+                memory < memory_first + SLACK,
+                "memory grew from {memory_first} to {memory}"
+            );
+            assert_eq!(stats.monitor.connections_out, (rounds * ROUND) as u64);
+            assert_eq!(stats.monitor.connections_in, (rounds * ROUND) as u64);
+        }
+    }
+    assert_eq!(guest.finish().code(), 0);
+}

@@ -1,0 +1,180 @@
+//! `bench`: the guest beside a native process, pair by pair.
+//!
+//! Each workload is one piece of client code (the crate `arca_bench`) that runs
+//! both in a native process and in a guest, against the same host service, which
+//! is a process of its own. The two sides take turns, so that whatever else the
+//! machine does befalls both.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`plan`] | the workloads, and how much of each is done |
+//! | [`side`] | the processes of both sides and of the service |
+//! | [`program`] | such a process, as this one sees it: commands, CPU time, memory |
+//! | [`rig`] | the three of them, and measuring in pairs |
+//! | [`streams`], [`trips`], [`churns`], [`idle`], [`boot`], [`ring`] | the workloads |
+//! | [`statistics`] | medians, percentiles, ratios |
+//! | [`row`], [`target`] | one result; what it must reach |
+//! | [`table`], [`chart`] | results on the terminal; as pictures |
+//! | [`host`] | the machine |
+
+mod boot;
+mod chart;
+mod churns;
+mod host;
+mod idle;
+mod plan;
+mod program;
+mod rig;
+mod ring;
+mod row;
+pub mod side;
+mod statistics;
+mod streams;
+mod table;
+mod target;
+mod trips;
+
+use crate::guest;
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use plan::{Plan, Workload};
+use rig::Rig;
+use row::Row;
+use std::fs;
+use std::path::PathBuf;
+
+/// What `bench` takes.
+#[derive(Args)]
+pub struct Bench {
+    /// Small amounts: done within a minute, and noisier
+    #[arg(long)]
+    quick: bool,
+    /// Fail if a result falls short of what it must reach
+    #[arg(long)]
+    check: bool,
+    /// Write the results to this file, as a list of objects
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a picture for each workload into this folder
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
+    /// Print the finer points, too: all that --json writes
+    #[arg(long, short)]
+    verbose: bool,
+    /// Measure this many pairs of each workload
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: Option<u32>,
+    /// Number of vCPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: usize,
+    /// An option of `run` for the guest, such as --vm=--arena=2G; may be repeated
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    vm: Vec<String>,
+    /// The workloads; all if none is named
+    #[arg(value_name = "WORKLOAD")]
+    workloads: Vec<Workload>,
+}
+
+impl Bench {
+    /// Measures, and says how it went. False if `--check` was given and a result
+    /// fell short, or a workload could not be done.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be measured, or the results cannot be written.
+    pub fn run(self) -> Result<bool> {
+        guest::build()?;
+        host::raise_descriptor_limit()?;
+        let plan = Plan::new(self.quick, self.pairs);
+        let workloads = match self.workloads.is_empty() {
+            true => Workload::all(),
+            false => self.workloads.clone(),
+        };
+        let mut vm = vec![format!("--vcpus={}", self.vcpus)];
+        vm.extend(self.vm.iter().cloned());
+        let host = host::describe();
+        println!("{host}");
+        println!("{}", plan.describe(self.vcpus));
+        let progress = progress();
+        let mut rows = Vec::new();
+        let mut failed = Vec::new();
+        for workload in workloads {
+            progress.set_message(workload.name());
+            progress.set_position(0);
+            match measure(workload, &plan, &vm, &progress) {
+                Ok(measured) => {
+                    progress.suspend(|| table::print(workload, &measured, self.verbose));
+                    if let Some(folder) = &self.svg {
+                        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                        chart::draw(folder, workload, &measured, &host)?;
+                    }
+                    rows.extend(measured);
+                }
+                Err(error) => {
+                    let name = workload.name();
+                    progress.suspend(|| eprintln!("error: {name}: {error:#}"));
+                    failed.push(name);
+                }
+            }
+        }
+        progress.finish_and_clear();
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(&rows)?;
+            fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
+        }
+        Ok(self.verdict(&rows, &failed))
+    }
+
+    /// Says what fell short; whether that is all right.
+    fn verdict(&self, rows: &[Row], failed: &[&str]) -> bool {
+        let short: Vec<_> = rows.iter().filter(|row| row.met == Some(false)).collect();
+        for row in &short {
+            eprintln!("below target: {row}");
+        }
+        if !failed.is_empty() {
+            eprintln!("not measured: {}", failed.join(", "));
+        }
+        failed.is_empty() && (short.is_empty() || !self.check)
+    }
+}
+
+fn measure(
+    workload: Workload,
+    plan: &Plan,
+    vm: &[String],
+    progress: &ProgressBar,
+) -> Result<Vec<Row>> {
+    let in_rig = |measure: fn(&mut Rig<'_>) -> Result<Vec<Row>>| {
+        let mut rig = Rig::start(workload, plan, vm, progress)?;
+        let mut rows = measure(&mut rig)?;
+        rows.extend(rig.finish()?);
+        Ok(rows)
+    };
+    let mut rows = match workload {
+        Workload::Sink | Workload::Source | Workload::Duplex => in_rig(streams::single),
+        Workload::Fan => in_rig(streams::fan),
+        Workload::Rtt => in_rig(trips::rtt),
+        Workload::Rr => in_rig(trips::rr),
+        Workload::Crr => in_rig(churns::crr),
+        Workload::Accept => in_rig(churns::accept),
+        Workload::Idle => idle::idle(plan, vm, progress),
+        Workload::Boot => boot::boot(plan, vm, progress),
+        Workload::Ring => ring::ring(plan, progress),
+    }?;
+    for row in &mut rows {
+        row.judge();
+    }
+    Ok(rows)
+}
+
+/// A line that is drawn between samples only, by no thread of its own: what
+/// draws would be measured.
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new(1);
+    // The template is a constant, and right.
+    if let Ok(style) = ProgressStyle::with_template("{msg:>8} {wide_bar} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,207 @@
+//! A process of the benchmark, as this one sees it.
+
+use super::side::{COUNTERS, Role};
+use anyhow::{Context, Result, anyhow, bail};
+use arca_bench::{Outcome, Reply};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+use std::fmt::Display;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running process; killed when dropped, unless it has ended.
+pub struct Program {
+    role: Role,
+    child: Child,
+    commands: Option<ChildStdin>,
+    replies: Receiver<String>,
+    cpu: ClockId,
+}
+
+impl Program {
+    /// Starts it. `options` are those of `run`; a side connects to `first`
+    /// before anything else.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn start(role: Role, options: &[String], first: Option<SocketAddr>) -> Result<Self> {
+        let program = std::env::current_exe().context("this program's file")?;
+        let name = match role {
+            Role::Native => "native",
+            Role::Guest => "guest",
+            Role::Service => "service",
+        };
+        let mut command = Command::new(program);
+        command.arg("bench-side").arg("--log=warn").args(options);
+        command.arg(name).args(first.map(|first| first.to_string()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
+        let commands = child.stdin.take();
+        let output = child.stdout.take().context("its standard output")?;
+        let (sender, replies) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let cpu = clock_getcpuclockid(Pid::from_raw(child.id() as i32))
+            .context("the clock of its CPU time")?;
+        Ok(Self {
+            role,
+            child,
+            commands,
+            replies,
+            cpu,
+        })
+    }
+
+    /// Sends a line.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn send(&mut self, line: impl Display) -> Result<()> {
+        let role = self.role;
+        let commands = self.commands.as_mut().context("no more commands")?;
+        // In one piece: one wake of the reader.
+        commands
+            .write_all(format!("{line}\n").as_bytes())
+            .with_context(|| format!("{role:?} takes no commands"))
+    }
+
+    /// Waits for its next line.
+    ///
+    /// # Errors
+    ///
+    /// If it has nothing to say, or says that a command failed.
+    pub fn reply(&mut self) -> Result<Reply> {
+        let role = self.role;
+        let line = self.replies.recv_timeout(PATIENCE);
+        let line = line.map_err(|error| match error {
+            RecvTimeoutError::Timeout => anyhow!("{role:?}: no answer within {PATIENCE:?}"),
+            RecvTimeoutError::Disconnected => anyhow!("{role:?} ended"),
+        })?;
+        match line.parse() {
+            Ok(Reply::Failed(text)) => bail!("{role:?}: {text}"),
+            Ok(reply) => Ok(reply),
+            Err(failure) => bail!("{role:?}: {failure}"),
+        }
+    }
+
+    /// Waits until a command is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::reply`].
+    pub fn done(&mut self) -> Result<Outcome> {
+        match self.reply()? {
+            Reply::Done(outcome) => Ok(outcome),
+            other => bail!("{:?}: unexpected answer \"{other}\"", self.role),
+        }
+    }
+
+    /// Sends a command and waits until it is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::reply`].
+    pub fn ask(&mut self, command: impl Display) -> Result<Outcome> {
+        self.send(&command)
+            .and_then(|()| self.done())
+            .with_context(|| format!("\"{command}\""))
+    }
+
+    /// Waits until a listener is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::reply`].
+    pub fn listening(&mut self) -> Result<SocketAddr> {
+        match self.reply()? {
+            Reply::Listening(address) => Ok(address),
+            other => bail!("{:?}: unexpected answer \"{other}\"", self.role),
+        }
+    }
+
+    /// Waits until a side has begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::reply`].
+    pub fn ready(&mut self) -> Result<Outcome> {
+        match self.reply()? {
+            Reply::Ready(outcome) => Ok(outcome),
+            other => bail!("{:?}: unexpected answer \"{other}\"", self.role),
+        }
+    }
+
+    /// The VM's counters; empty where there is no VM.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::reply`].
+    pub fn counters(&mut self) -> Result<Outcome> {
+        match self.role {
+            Role::Guest => self.ask(COUNTERS),
+            _ => Ok(Outcome::default()),
+        }
+    }
+
+    /// CPU time of all its threads so far, those included that have ended, in
+    /// nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn cpu_ns(&self) -> Result<u64> {
+        let time = self.cpu.now().context("CPU time")?;
+        Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    }
+
+    /// Its resident memory, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn resident(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix("kB"));
+        let kib: Option<u64> = number.and_then(|number| number.trim().parse().ok());
+        Ok(kib.with_context(|| format!("VmRSS in {path}"))? << 10)
+    }
+
+    /// Ends it by ending its commands.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn finish(mut self) -> Result<()> {
+        drop(self.commands.take());
+        let status = self.child.wait().context("waiting")?;
+        match status.success() {
+            true => Ok(()),
+            false => bail!("{:?} ended with {status}", self.role),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail if it has ended, as it should.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
