@@ -175,7 +175,7 @@ fn an_accept_that_does_not_wait_takes_what_is_there() {
     let mut session = Session::start();
     let (listener_id, local) = session.peer.listen_anywhere();
     // Both frames lie in the ring before the monitor takes the first.
-    let mut accept_now = |session: &mut Session| {
+    let accept_now = |session: &mut Session| {
         let accept = Request::AcceptFrom { listener_id };
         let id = session.peer.send(accept);
         let cancel = session.peer.send(Request::Cancel { request_id: id });

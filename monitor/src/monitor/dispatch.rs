@@ -121,22 +121,13 @@ impl Monitor {
     }
 
     fn listen(&mut self, asked: SocketAddr, backlog: u32) -> Result<(u32, SocketAddr), Errno> {
-        let address = match self.policy.bind(asked) {
-            Bind::Asked(address) => address,
-            Bind::Published(address) => {
-                self.relay.log(
-                    Level::Info,
-                    format_args!(
-                        "the guest's port {} is published at {address}",
-                        asked.port()
-                    ),
-                );
-                address
-            }
+        let bind = self.policy.bind(asked);
+        let address = match bind {
+            Bind::Asked(address) | Bind::Published(address) => address,
             Bind::Narrowed(address) => {
                 self.relay.log(
                     Level::Info,
-                    format_args!("listening on {asked} is narrowed to {address}; --allow-listen any widens it"),
+                    format_args!("listening on {asked} is narrowed to {address}; --allow-listen {asked} would allow it"),
                 );
                 address
             }
@@ -160,6 +151,13 @@ impl Monitor {
         {
             self.listeners.remove(id);
             return Err(sys::wire_errno(errno));
+        }
+        if matches!(bind, Bind::Published(_)) {
+            let port = asked.port();
+            self.relay.log(
+                Level::Info,
+                format_args!("the guest's port {port} is published at {local}"),
+            );
         }
         Ok((id, local))
     }

@@ -209,6 +209,8 @@ impl Monitor {
     pub fn pump_once(&mut self) -> Result<Progress, Violation> {
         let before = self.relay.stats;
         let busy = self.turn(false)?;
+        // The caller may do anything now, sleep included.
+        self.announce(0);
         let moved = self.relay.stats.moved_since(&before);
         Ok(Progress { moved, busy })
     }
@@ -222,6 +224,7 @@ impl Monitor {
     pub fn serve_one(&mut self) -> Result<bool, Violation> {
         loop {
             if self.serve_frame()? {
+                self.announce(0);
                 self.control.tell(&self.relay.notifier);
                 return Ok(true);
             }

@@ -221,7 +221,7 @@ impl Monitor {
     }
 
     /// Makes the announcements that were put off for `turns` turns or more.
-    fn announce(&mut self, turns: u8) {
+    pub(super) fn announce(&mut self, turns: u8) {
         let Self {
             relay, connections, ..
         } = self;
