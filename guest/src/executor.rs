@@ -38,7 +38,8 @@ impl<T> JoinHandle<T> {
     }
 
     /// Stops the task at the point where it waits and drops it. Gives its output
-    /// if it had ended before.
+    /// if it had ended before; what comes of the step that it is in at this moment,
+    /// on another vCPU, is dropped.
     pub async fn cancel(mut self) -> Option<T> {
         match self.0.take() {
             Some(task) => task.cancel().await,

@@ -47,6 +47,14 @@ impl PipeRegion {
             .arena()
             .to_offset(address)
             .map_err(|_| AllocError)?;
+        // The headers are cleared whatever the last user of this memory said to
+        // have touched: its pipe may have been of another size, and a guest may
+        // have written where it had no business to.
+        for header in [0, size / 2] {
+            // SAFETY: inside the block just allocated, which has two headers and
+            // two rings of the same size, and is nobody else's.
+            unsafe { address.add(header).write_bytes(0, RingHeader::SIZE) };
+        }
         Ok(Self {
             address,
             allocator,
@@ -87,5 +95,38 @@ impl Drop for PipeRegion {
         // SAFETY: allocated in `allocate` from the same allocator as a slice of
         // u64 of this size, and owned by this value alone.
         unsafe { self.allocator.release(self.address, layout, &touched) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::testing::test_arena;
+
+    #[test]
+    fn headers_are_clear_whatever_was_left_behind() {
+        let allocator = BuddyAllocator::new(test_arena(8));
+        let size = |region| RingSize::for_region(region).expect("even");
+        let mut large = PipeRegion::allocate(&allocator, size(32 << 10)).expect("fits");
+        // The whole region is scribbled over, and nothing of it admitted.
+        // SAFETY: inside the region, which nobody else uses.
+        unsafe { large.address.write_bytes(0xFF, 32 << 10) };
+        large.set_touched(0, 0);
+        drop(large);
+        for _ in 0..2 {
+            let small = PipeRegion::allocate(&allocator, size(8 << 10)).expect("fits");
+            for at in [0, 4 << 10] {
+                let mut header = [1u8; RingHeader::SIZE];
+                // SAFETY: as above.
+                unsafe {
+                    small
+                        .address
+                        .add(at)
+                        .copy_to_nonoverlapping(NonNull::from(&mut header).cast(), header.len());
+                }
+                assert_eq!(header, [0; RingHeader::SIZE]);
+            }
+            core::mem::forget(small);
+        }
     }
 }

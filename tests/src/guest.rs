@@ -220,8 +220,18 @@ impl Guest {
     ///
     /// If it does not come by the deadline.
     #[track_caller]
-    pub fn finish(mut self) -> Ended {
-        let status = wait(&mut self.child).unwrap_or_else(|| {
+    pub fn finish(self) -> Ended {
+        self.finish_within(DEADLINE)
+    }
+
+    /// Waits for the end, for at most that long.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come in that time.
+    #[track_caller]
+    pub fn finish_within(mut self, limit: Duration) -> Ended {
+        let status = wait(&mut self.child, limit).unwrap_or_else(|| {
             let said = self.stderr();
             panic!("the guest does not end; standard error:\n{said}")
         });
@@ -237,9 +247,9 @@ impl Guest {
     }
 }
 
-/// Waits for a child for as long as [`DEADLINE`] allows.
-fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let end = Instant::now() + DEADLINE;
+/// Waits for a child for so long.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + limit;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),

@@ -8,6 +8,7 @@
 //! | [`oracle`] | scripts of socket operations, run natively and in a guest |
 //! | [`process`] | what this process holds: descriptors, memory |
 //! | [`data`] | bytes to send, and digests of what came |
+//! | [`service`] | other TCP services of the host |
 //! | [`web`] | an HTTP server |
 //!
 //! Every wait has a deadline, and a test that fails prints what the guest logged.
@@ -17,6 +18,7 @@ pub mod guest;
 pub mod local;
 pub mod oracle;
 pub mod process;
+pub mod service;
 pub mod talk;
 pub mod web;
 

@@ -9,6 +9,7 @@ use clap::Args;
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::access::AccessOptions;
 use crate::config::{Image, Input, VmConfig, inherited_stdout};
 use crate::error::{StartError, in_one_line};
 use crate::interrupt::Signals;
@@ -34,6 +35,13 @@ pub struct RunOptions {
     /// info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
     pub log: LevelFilter,
+    /// What the guest may reach and have.
+    #[command(flatten)]
+    pub access: AccessOptions,
+    /// Let the threads that serve the guest keep the rights of this process: no
+    /// seccomp, no landlock
+    #[arg(long)]
+    pub no_sandbox: bool,
     /// Print what was counted to standard error when the guest has ended
     #[arg(long)]
     pub stats: bool,
@@ -65,6 +73,8 @@ impl RunOptions {
             stdin: Input::Inherit,
             stdout,
             timeout: self.timeout,
+            monitor: self.access.config(),
+            sandbox: !self.no_sandbox,
             ..VmConfig::new(image, program)
         })
     }

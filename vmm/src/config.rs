@@ -76,6 +76,11 @@ pub struct VmConfig {
     pub timeout: Option<Duration>,
     /// The monitor's configuration.
     pub monitor: MonitorConfig,
+    /// Whether the guest's threads give up what they do not need once they are
+    /// set up. They can then open no file and start no thread: neither can the
+    /// readers and writers above, nor a logger of this process that one of those
+    /// threads calls. The command has it on.
+    pub sandbox: bool,
 }
 
 impl VmConfig {
@@ -97,6 +102,7 @@ impl VmConfig {
             stderr: Box::new(io::stderr()),
             timeout: None,
             monitor: MonitorConfig::default(),
+            sandbox: false,
         }
     }
 }
@@ -113,6 +119,7 @@ impl fmt::Debug for VmConfig {
             .field("log_level", &self.log_level)
             .field("stdin", &self.stdin)
             .field("timeout", &self.timeout)
+            .field("sandbox", &self.sandbox)
             .finish_non_exhaustive()
     }
 }

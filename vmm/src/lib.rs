@@ -22,6 +22,7 @@
 //! | [`error`] | [`StartError`]: why one could not start |
 //! | [`status`] | [`ExitStatus`]: how one ended |
 //! | [`stats`] | [`VmStats`]: what one did |
+//! | [`access`] | the command line's say in what a guest may reach and have |
 //! | [`cli`] | the command line, for this crate's command and for others |
 //! | [`crash`] | [`CrashReport`]: what a crash looked like |
 //! | [`interrupt`] | SIGINT and SIGTERM, turned into an orderly stop |
@@ -41,8 +42,10 @@
 //! | `streams` | standard input and output |
 //! | `logs` | log records from the guest |
 //! | `worker` | threads that can be interrupted in a blocking call |
+//! | `sandbox` | what the threads that serve a guest may ask of the kernel |
 //! | `control` | what the threads of one VM share: the outcome, counters |
 
+pub mod access;
 mod boot;
 pub mod cli;
 mod clock;
@@ -59,6 +62,7 @@ mod memory;
 mod mmio;
 mod paging;
 mod park;
+mod sandbox;
 pub mod stats;
 pub mod status;
 mod streams;

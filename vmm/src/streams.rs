@@ -13,8 +13,9 @@ use arca_monitor::{StandardHandle, StandardPipe};
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::control::{Control, Outcome};
+use crate::control::Outcome;
 use crate::logs::{self, Entry};
+use crate::sandbox::{Entrance, Role};
 use crate::stats::Counter;
 use crate::worker::{Worker, write_unless};
 
@@ -62,30 +63,31 @@ impl Outgoing {
         pipe: StandardPipe,
         writer: Box<dyn Write + Send>,
         progress: Arc<Progress>,
-        control: Arc<Control>,
+        entrance: Entrance,
     ) -> io::Result<Self> {
-        Self::start(
-            "standard output",
-            "stdout",
-            pipe,
-            progress,
-            move |pipe, progress| {
-                if let Err(error) = copy_out(pipe, writer, progress) {
-                    let rule = format!("the pipe of standard output: {error}");
-                    control.end(Outcome::Violation(rule));
-                }
-            },
-        )
+        let body = move |pipe: StandardPipe, progress: &Progress| {
+            if !entrance.enter(Role::Stream) {
+                return;
+            }
+            if let Err(error) = copy_out(pipe, writer, progress) {
+                let rule = format!("the pipe of standard output: {error}");
+                entrance.control.end(Outcome::Violation(rule));
+            }
+        };
+        Self::start("standard output", "stdout", pipe, progress, body)
     }
 
     /// Starts the log, with `stderr` for the text among its records.
     pub fn log(
         pipe: StandardPipe,
         mut stderr: Box<dyn Write + Send>,
-        control: Arc<Control>,
+        entrance: Entrance,
     ) -> io::Result<Self> {
         let progress = Arc::default();
         Self::start("the log", "log", pipe, progress, move |pipe, progress| {
+            if !entrance.enter(Role::Stream) {
+                return;
+            }
             let emit = |entry: Entry<'_>| match entry {
                 Entry::Log {
                     level,
@@ -102,7 +104,8 @@ impl Outgoing {
                 progress.delivered.add(n);
             };
             if let Err(error) = logs::forward(pipe, emit, advance) {
-                control.end(Outcome::Violation(format!("the log pipe: {error}")));
+                let rule = format!("the log pipe: {error}");
+                entrance.control.end(Outcome::Violation(rule));
             }
         })
     }
@@ -212,14 +215,20 @@ pub struct Incoming {
 
 impl Incoming {
     /// Starts it.
-    pub fn start(mut pipe: StandardPipe, reader: Box<dyn Read + Send>) -> io::Result<Self> {
+    pub fn start(
+        mut pipe: StandardPipe,
+        reader: Box<dyn Read + Send>,
+        entrance: Entrance,
+    ) -> io::Result<Self> {
         let handle = pipe.handle();
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
         let worker = Worker::spawn("stdin", move || {
             ignore_terminal_stop();
-            // Relaxed: as for `Progress::given_up`.
-            copy_in(&mut pipe, reader, || flag.load(Ordering::Relaxed));
+            if entrance.enter(Role::Stream) {
+                // Relaxed: as for `Progress::given_up`.
+                copy_in(&mut pipe, reader, || flag.load(Ordering::Relaxed));
+            }
             pipe.close_write();
         })?;
         Ok(Self {
@@ -299,7 +308,7 @@ mod tests {
 
     fn start(pipe: StandardPipe, writer: Box<dyn Write + Send>) -> (Outgoing, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
-        let stream = Outgoing::stdout(pipe, writer, Arc::clone(&progress), Arc::default());
+        let stream = Outgoing::stdout(pipe, writer, Arc::clone(&progress), Entrance::default());
         (stream.expect("thread"), progress)
     }
 
@@ -359,7 +368,8 @@ mod tests {
     #[test]
     fn input_ends_where_its_reader_ends() {
         let (pipe, mut guest) = pipe();
-        let stream = Incoming::start(pipe, Box::new(&b"hello"[..])).expect("thread");
+        let stream =
+            Incoming::start(pipe, Box::new(&b"hello"[..]), Entrance::default()).expect("thread");
         while !guest.is_peer_write_closed() {
             std::thread::yield_now();
         }

@@ -76,7 +76,6 @@ impl Vcpu {
 
     /// Runs it until the guest ends, by its doing or another's.
     pub fn run(mut self, machine: &Machine) {
-        precise_timers();
         let control = &machine.control;
         while !control.is_stopping() {
             match self.step(machine) {
@@ -235,13 +234,4 @@ fn answer_write(machine: &Machine, vcpu: usize, address: u64, bytes: &[u8]) -> S
             written: Some(bytes.to_vec()),
         })),
     }
-}
-
-/// Asks the kernel not to round this thread's deadlines: by default it may end
-/// a sleep 50 microseconds late, to join it with others.
-fn precise_timers() {
-    const NANOSECOND: libc::c_ulong = 1;
-    // SAFETY: changes one number of this thread's scheduling; a kernel that
-    // refuses leaves deadlines as they were.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, NANOSECOND) };
 }

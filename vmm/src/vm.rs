@@ -20,6 +20,8 @@
 mod build;
 mod run;
 
+pub(crate) use build::uninterrupted;
+
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +35,7 @@ use crate::control::{Control, Outcome};
 use crate::error::StartError;
 use crate::image::CheckedImage;
 use crate::map::AddressMap;
+use crate::sandbox::Sandbox;
 use crate::stats::VmStats;
 use crate::status::ExitStatus;
 use crate::streams::Progress;
@@ -51,6 +54,7 @@ pub struct Vm {
     stdout: (StandardPipe, Box<dyn Write + Send>),
     log: (StandardPipe, Box<dyn Write + Send>),
     timeout: Option<Duration>,
+    sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
     _kvm: VmFd,
 }

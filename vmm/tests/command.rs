@@ -136,10 +136,12 @@ fn signals_stop_it() {
     let sleeps = image(&[write(mmio::PARK, u64::MAX), vec![0xeb, 0xfe]].concat());
     for spins in [image(&[0xeb, 0xfe]), sleeps] {
         for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-            let mut child = start(&spins);
+            let child = start(&spins);
             let pid = Pid::from_raw(child.id().try_into().expect("small"));
             kill(pid, signal).expect("sent");
-            assert_eq!(child.wait().expect("ends").code(), Some(code));
+            let ended = child.wait_with_output().expect("ends");
+            let text = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(code), "{text}");
         }
     }
 }

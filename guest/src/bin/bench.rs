@@ -78,10 +78,7 @@ impl Net for Guest {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = Result<GuestConnection, Failure>> + Send + 'static {
-        async move {
-            let stream = net::connect_async(address).await;
-            Ok(GuestConnection(stream.map_err(Failure::of("connect"))?))
-        }
+        GuestConnection::open(address)
     }
 
     /// As tasks, on all vCPUs.
@@ -98,6 +95,13 @@ impl Net for Guest {
             }
             ended
         })
+    }
+}
+
+impl GuestConnection {
+    async fn open(address: SocketAddr) -> Result<GuestConnection, Failure> {
+        let stream = net::connect_async(address).await;
+        Ok(GuestConnection(stream.map_err(Failure::of("connect"))?))
     }
 }
 

@@ -51,7 +51,7 @@ fn main() -> Result<ExitCode, Error> {
             eprintln!("{error}");
         }
         let good = results.iter().filter(|result| **result == Ok(true));
-        Ok(good.count())
+        Ok::<_, Error>(good.count())
     })?;
     println!("{good}");
     while let Some(Ok(_)) = stdin().lines().next() {}

@@ -15,7 +15,9 @@ use arca_guest::net::{
     Errno, Error, ErrorKind, Shutdown, SocketAddr, TcpListener, TcpStream, connect, connect_host,
 };
 use arca_guest::runtime::session;
+use arca_guest::select::{Either, select};
 use arca_guest::stdio::stdin;
+use arca_guest::sync::Signal;
 use arca_guest::time::Duration;
 use arca_guest::{JoinHandle, args, block_on, println, sleep, spawn};
 use arca_script::{Failure, How, Listener, Machine, Outcome, Reader, Seen, Stream};
@@ -46,10 +48,12 @@ struct Guest {
     tasks: bool,
 }
 
-/// A job, and whether it waits.
+/// A job, whether it waits, and what gives it up. Not the task is cancelled, but
+/// the operation dropped: so that an outcome that comes meanwhile is not lost.
 struct Job {
-    task: JoinHandle<Outcome<Guest>>,
+    task: JoinHandle<Option<Outcome<Guest>>>,
     waits: Arc<AtomicBool>,
+    cancel: Arc<Signal<()>>,
 }
 
 /// A stream, and whether its calls are the asynchronous ones.
@@ -96,6 +100,10 @@ impl System for Guest {
     type Reader = ReadHalf;
     type Writer = WriteHalf;
     type Job = Job;
+
+    fn for_job(&self) -> Self {
+        Self { tasks: true }
+    }
 
     async fn connect(
         &self,
@@ -145,20 +153,29 @@ impl System for Guest {
 
     fn start(&self, op: impl Future<Output = Outcome<Self>> + Send + 'static) -> Job {
         let waits = Arc::new(AtomicBool::new(false));
-        let told = waits.clone();
+        let cancel = Arc::new(Signal::new());
+        let (told, cancelled) = (waits.clone(), cancel.clone());
         let task = spawn(async move {
             let mut op = pin!(op);
-            poll_fn(|context| {
+            let op = poll_fn(|context| {
                 // Release, here and below: what the operation did before is seen
                 // by whoever finds that it waits.
                 told.store(false, Ordering::Release);
                 let poll = op.as_mut().poll(context);
                 told.store(poll.is_pending(), Ordering::Release);
                 poll
-            })
-            .await
+            });
+            // Where both are ready, the operation wins.
+            match select(op, cancelled.wait()).await {
+                Either::First(outcome) => Some(outcome),
+                Either::Second(()) => None,
+            }
         });
-        Job { task, waits }
+        Job {
+            task,
+            waits,
+            cancel,
+        }
     }
 
     fn waits(&self, job: &Job) -> bool {
@@ -170,11 +187,15 @@ impl System for Guest {
     }
 
     fn finish(&self, job: Job) -> Outcome<Self> {
-        block_on(job.task)
+        match block_on(job.task) {
+            Some(outcome) => outcome,
+            None => unreachable!("nobody has cancelled it"),
+        }
     }
 
     fn cancel(&self, job: Job) -> Result<Option<Outcome<Self>>, Failure> {
-        Ok(block_on(job.task.cancel()))
+        job.cancel.signal(());
+        Ok(block_on(job.task))
     }
 
     fn pause(&self) {

@@ -204,17 +204,6 @@ impl Monitor {
         let Some((ticket, waiting)) = self.control.oldest(request_id) else {
             return Ok(Reply::Done);
         };
-        if let Waiting::Accept(listener_id) = waiting
-            && let Some(listener) = self.listeners.get_mut(listener_id)
-        {
-            // It takes a connection that is there by now, also one that epoll has
-            // not told of yet.
-            listener.ready = true;
-            self.accept_on(listener_id)?;
-            if self.control.oldest(request_id) != Some((ticket, waiting)) {
-                return Ok(Reply::Done);
-            }
-        }
         if let Waiting::Accept(listener_id) = waiting {
             // A connection that is there is accepted first, whatever epoll has
             // said by now.

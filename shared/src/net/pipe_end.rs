@@ -27,7 +27,7 @@ pub struct PipeEnd {
     reactor: Arc<Reactor>,
     events: Arc<Events>,
     slot: Slot,
-    offset: ShmOffset,
+    place: PipePlace,
     /// Locked before `input` where both are.
     output: Mutex<Output>,
     input: Mutex<Input>,
@@ -74,8 +74,7 @@ impl PipeEnd {
     /// [`PipeError`] if the place cannot be one of a pipe.
     pub fn join(reactor: &Arc<Reactor>, place: PipePlace) -> Result<Self, PipeError> {
         let pipe = BidirectionalPipe::join(reactor.arena(), place, Side::A)?;
-        let offset = pipe.shm_offset();
-        let slot = Slot::from(offset);
+        let slot = Slot::from(pipe.shm_offset());
         let events = Arc::new(Events::default());
         reactor.register(slot, events.clone());
         let (output, input) = pipe.into_split();
@@ -83,7 +82,7 @@ impl PipeEnd {
             reactor: reactor.clone(),
             events,
             slot,
-            offset,
+            place,
             output: Mutex::new(Some(output)),
             input: Mutex::new(Input {
                 ring: Some(input),
@@ -97,7 +96,13 @@ impl PipeEnd {
     /// Where the pipe is in the arena.
     #[must_use]
     pub fn shm_offset(&self) -> ShmOffset {
-        self.offset
+        ShmOffset(self.place.shm_offset)
+    }
+
+    /// Where the pipe is in the arena, and how large.
+    #[must_use]
+    pub fn place(&self) -> PipePlace {
+        self.place
     }
 
     /// The reactor that this end waits with.
@@ -474,6 +479,6 @@ impl Drop for PipeEnd {
 #[cfg(test)]
 impl core::fmt::Debug for PipeEnd {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "PipeEnd({})", self.offset)
+        write!(f, "PipeEnd({})", self.shm_offset())
     }
 }

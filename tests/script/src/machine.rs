@@ -191,7 +191,10 @@ impl<S: System> Machine<S> {
 
     /// What may wait, as a future.
     fn task(&self, op: Op, for_job: bool) -> Result<Task<S>, Failure> {
-        let system = self.system.clone();
+        let system = match for_job {
+            true => self.system.for_job(),
+            false => self.system.clone(),
+        };
         let stream = |name: &str| {
             let stream = self.stream(name)?;
             Ok(match for_job {

@@ -60,6 +60,12 @@ pub trait System: Clone + Send + Sync + Sized + 'static {
     /// An operation that goes on while others are done.
     type Job;
 
+    /// The system as a job sees it.
+    #[must_use]
+    fn for_job(&self) -> Self {
+        self.clone()
+    }
+
     /// Connects, within that time if there is one.
     fn connect(
         &self,

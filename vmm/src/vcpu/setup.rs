@@ -9,6 +9,7 @@ use crate::error::StartError;
 use crate::paging;
 use crate::tables;
 use crate::vcpu::Vcpu;
+use crate::vm::uninterrupted;
 
 const CR0_PROTECTED: u64 = 1;
 const CR0_MONITOR_COPROCESSOR: u64 = 1 << 1;
@@ -80,9 +81,7 @@ impl Vcpu {
         features: &HostFeatures,
         start: Start,
     ) -> Result<Self, StartError> {
-        let fd = vm
-            .create_vcpu(index as u64)
-            .map_err(failed("make a vCPU"))?;
+        let fd = uninterrupted(|| vm.create_vcpu(index as u64)).map_err(failed("make a vCPU"))?;
         // First, because what CR4 and XCR0 may hold follows from it.
         fd.set_cpuid2(&features.cpuid)
             .map_err(failed("tell a vCPU what it can do"))?;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arca_monitor::{Link, Monitor, StandardPipe, VcpuWaker};
+use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
 use arca_shared::boot::{BootInfo, PipePlace};
 use arca_shared::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, MMIO_BASE, STACK_SIZE, mmio};
 use kvm_bindings::kvm_userspace_memory_region;
@@ -23,6 +23,7 @@ use crate::map::AddressMap;
 use crate::memory::GuestMemory;
 use crate::paging;
 use crate::park::Parkers;
+use crate::sandbox::Sandbox;
 use crate::streams::PIPE_SIZE;
 use crate::tables;
 use crate::uart::Uart;
@@ -67,7 +68,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
 
     // 6. KVM.
     let kvm = open_kvm()?;
-    let vm = kvm.create_vm().map_err(kvm_failed("make a machine"))?;
+    let vm = uninterrupted(|| kvm.create_vm()).map_err(kvm_failed("make a machine"))?;
     for (slot, range) in memory.slots().into_iter().enumerate() {
         let region = kvm_userspace_memory_region {
             slot: slot as u32,
@@ -100,7 +101,15 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         stdout: stdout.place(),
         log: log.place(),
     };
-    let monitor = Monitor::new(link, config.monitor).map_err(StartError::Monitor)?;
+    let mut monitor = Monitor::new(link, config.monitor).map_err(StartError::Monitor)?;
+    let sandbox = match config.sandbox {
+        true => Some(Arc::new(Sandbox::new()?)),
+        false => None,
+    };
+    if sandbox.is_some() {
+        let failed = |error| StartError::Monitor(MonitorError::Host(error));
+        monitor.prepare().map_err(failed)?;
+    }
 
     // 8. The vCPUs.
     let features = HostFeatures::of(&kvm)?;
@@ -154,6 +163,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         stdout: (stdout, config.stdout),
         log: (log, config.stderr),
         timeout: config.timeout,
+        sandbox,
         _kvm: vm,
     })
 }
@@ -261,6 +271,19 @@ fn boot_info(
         unix_boot_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(0),
         seed: boot::seed()?,
     })
+}
+
+/// Repeats a request to KVM for as long as signals interrupt it: making a
+/// machine is given up where one is pending.
+pub(crate) fn uninterrupted<T>(
+    mut request: impl FnMut() -> Result<T, kvm_ioctls::Error>,
+) -> Result<T, kvm_ioctls::Error> {
+    loop {
+        match request() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result,
+        }
+    }
 }
 
 fn kvm_failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StartError {

@@ -6,7 +6,7 @@ use super::row::Row;
 /// Prints a workload's rows, the finer points only if `all` are wanted.
 pub fn print(workload: Workload, rows: &[Row], all: bool) {
     println!(
-        "\n{:<27} {:>8} {:>9} {:>9} {:>6} {:>9} {:>9} {:>6} {:>7}  target",
+        "\n{:<28} {:>8} {:>9} {:>9} {:>6} {:>9} {:>9} {:>6} {:>7}  target",
         workload.name(),
         "unit",
         "native",
@@ -27,7 +27,7 @@ pub fn print(workload: Workload, rows: &[Row], all: bool) {
             },
         };
         let line = format!(
-            "  {:<25} {:>8} {:>9} {:>9} {:>6} {:>9} {:>9} {:>6} {:>7}  {verdict}",
+            "  {:<26} {:>8} {:>9} {:>9} {:>6} {:>9} {:>9} {:>6} {:>7}  {verdict}",
             row.metric,
             row.unit,
             number(row.native),

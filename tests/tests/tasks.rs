@@ -1,0 +1,44 @@
+//! `tasks`: the executor, on one vCPU and spread over more.
+
+use arca_tests::local::LocalGuest;
+
+/// What the program says of each thing that it has checked.
+const CHECKED: [&str; 6] = [
+    "ok: every task slept as long as it wanted, at least",
+    "ok: what was sent over a channel was received",
+    "ok: a mutex kept tasks apart, also over a wait",
+    "ok: a time-out ends a long wait and spares a short one",
+    "ok: a task can be cancelled, and another one gives its output",
+    "ok: tasks that block let others run",
+];
+
+fn run(vcpus: usize) {
+    let guest = LocalGuest::start_with("tasks", &[], |config| config.vcpus = vcpus);
+    let (status, output) = guest.finish();
+    let output = String::from_utf8(output).expect("text");
+    assert_eq!(status.code(), 0, "{output}");
+    let mut lines: Vec<&str> = output.lines().collect();
+    let spread = lines.pop().expect("the last line");
+    assert_eq!(lines, CHECKED);
+    let words: Vec<&str> = spread.split(' ').collect();
+    let ["ran", "on", count, "vCPUs"] = words[..] else {
+        panic!("{spread}");
+    };
+    let count: usize = count.parse().expect("a number");
+    assert!((vcpus.min(2)..=vcpus).contains(&count), "{spread}");
+}
+
+#[test]
+fn tasks_run_on_one_vcpu() {
+    run(1);
+}
+
+#[test]
+fn tasks_run_on_two_vcpus() {
+    run(2);
+}
+
+#[test]
+fn tasks_run_on_four_vcpus() {
+    run(4);
+}
