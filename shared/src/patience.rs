@@ -9,21 +9,24 @@
 /// Whether and how long one sleeper looks. All times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// The longest look; 0 is never to look.
+    /// How long a look is at most; 0 is never to look.
     max: u64,
-    /// The next look.
-    look: u64,
+    /// What looks have earned; without any, the sleeper does not look.
+    credit: u8,
     /// Short sleeps to let pass before looking is tried again.
     pause: u32,
     /// How many those will be the next time.
     penalty: u32,
 }
 
-/// A look shorter than this part of the longest is not worth it.
-const WORTH: u64 = 8;
+/// What a look in vain costs, and a first try is lent; one that finds something
+/// earns 1.
+const LOOK: u8 = 4;
+/// The most that is kept: so many looks in vain, times [`LOOK`], are forgiven.
+const CREDIT_MAX: u8 = 16;
 /// First and longest pause after looking has not paid off, in short sleeps.
 const PENALTY_MIN: u32 = 8;
-const PENALTY_MAX: u32 = 1024;
+const PENALTY_MAX: u32 = 64;
 
 impl Patience {
     /// A sleeper that looks for at most `max` nanoseconds.
@@ -31,7 +34,7 @@ impl Patience {
     pub const fn new(max: u64) -> Self {
         Self {
             max,
-            look: 0,
+            credit: 0,
             pause: 0,
             penalty: PENALTY_MIN,
         }
@@ -40,34 +43,36 @@ impl Patience {
     /// How long to look now; 0 is not at all.
     #[must_use]
     pub const fn look(&self) -> u64 {
-        self.look
+        match self.credit {
+            0 => 0,
+            _ => self.max,
+        }
     }
 
-    /// Takes note of a look that found something after `took`.
-    pub fn found(&mut self, took: u64) {
+    /// Takes note of a look that found something.
+    pub fn found(&mut self) {
         self.penalty = PENALTY_MIN;
-        // Room for the next to take longer.
-        self.look = took.saturating_mul(4).clamp(self.max / 4, self.max);
+        self.credit = (self.credit + 1).min(CREDIT_MAX);
     }
 
     /// Takes note of a look in vain.
     pub fn in_vain(&mut self) {
-        self.look /= 2;
-        if self.look < self.max / WORTH {
-            self.look = 0;
+        self.credit = self.credit.saturating_sub(LOOK);
+        if self.credit == 0 {
             self.pause = self.penalty;
             self.penalty = (self.penalty * 2).min(PENALTY_MAX);
         }
     }
 
-    /// Takes note of a sleep of `slept` that no look preceded.
+    /// Takes note of a sleep of `slept` that no look preceded: had it been a
+    /// look, it would have found something if it was short.
     pub fn slept(&mut self, slept: u64) {
         if slept >= self.max {
             return;
         }
         match self.pause.checked_sub(1) {
             Some(left) => self.pause = left,
-            None => self.look = self.max / 2,
+            None => self.credit = LOOK,
         }
     }
 }
@@ -77,33 +82,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_sleeps_start_a_look_and_success_keeps_it() {
+    fn a_short_sleep_starts_looking_and_success_keeps_it() {
         let mut patience = Patience::new(100);
         assert_eq!(patience.look(), 0);
         patience.slept(100);
         assert_eq!(patience.look(), 0);
         patience.slept(99);
-        assert_eq!(patience.look(), 50);
-        for took in [10, 20, 3] {
-            patience.found(took);
-            assert_eq!(patience.look(), (took * 4).clamp(25, 100));
+        assert_eq!(patience.look(), 100);
+        for _ in 0..4 {
+            patience.found();
         }
+        // Four successes forgive one look in vain.
+        patience.in_vain();
+        assert_eq!(patience.look(), 100);
+        patience.in_vain();
+        assert_eq!(patience.look(), 0);
     }
 
     #[test]
-    fn looks_in_vain_end_and_are_tried_ever_more_seldom() {
+    fn looks_in_vain_are_tried_ever_more_seldom() {
         let mut patience = Patience::new(100);
-        let mut pauses = [0; 4];
+        let mut pauses = [0; 6];
         for pause in &mut pauses {
             while patience.look() == 0 {
                 patience.slept(5);
                 *pause += 1;
             }
-            while patience.look() > 0 {
-                patience.in_vain();
-            }
+            patience.in_vain();
         }
-        assert_eq!(pauses, [1, 9, 17, 33]);
+        assert_eq!(pauses, [1, 9, 17, 33, 65, 65]);
     }
 
     #[test]

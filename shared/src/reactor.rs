@@ -270,7 +270,7 @@ impl Reactor {
         loop {
             let now = platform.now();
             if found() {
-                look.lock().patience.found(now - began);
+                look.lock().patience.found();
                 return true;
             }
             if now >= nearest {

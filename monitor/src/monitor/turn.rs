@@ -274,14 +274,14 @@ impl Monitor {
         loop {
             for _ in 0..LOOKS {
                 if self.relay.notifier.area().to_monitor().any() {
-                    self.pace.patience.found(nanos(began.elapsed()));
+                    self.pace.patience.found();
                     return true;
                 }
                 std::hint::spin_loop();
             }
             if self.reactor.wait(Timeout::Now) > 0 {
                 self.pace.asked = true;
-                self.pace.patience.found(nanos(began.elapsed()));
+                self.pace.patience.found();
                 return true;
             }
             if nanos(began.elapsed()) >= limit {

@@ -9,8 +9,27 @@ use core::future::poll_fn;
 use core::net::SocketAddr;
 
 /// A connected socket on the host, for tasks: what waits in [`ArcaTcpStream`] is
-/// a future here. Dropping a future loses nothing: it moved no byte unless it
-/// was ready.
+/// a future here. Dropping the future of a [`AsyncStream::read`] or a
+/// [`AsyncStream::write`] loses nothing: it moved no byte unless it was ready. One
+/// that moves more than it can at once ([`AsyncStream::read_exact`],
+/// [`AsyncStream::write_all`]) may have moved some.
+///
+/// ```
+/// use arca_shared::error::Error;
+/// use arca_shared::net::ArcaSession;
+/// use core::net::SocketAddr;
+/// use core::time::Duration;
+///
+/// /// The first bytes that a server says, if it does so within a second.
+/// async fn banner(session: &ArcaSession, server: SocketAddr) -> Result<Vec<u8>, Error> {
+///     let stream = session.connect_async(server).await?.into_async();
+///     let mut buffer = vec![0; 256];
+///     let read = stream.read(&mut buffer);
+///     let len = session.timeout(Duration::from_secs(1), read).await?;
+///     buffer.truncate(len);
+///     Ok(buffer)
+/// }
+/// ```
 pub struct AsyncStream {
     pub(super) core: Arc<StreamCore>,
 }

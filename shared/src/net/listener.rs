@@ -12,6 +12,22 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// A listening socket on the host, used from Arca. Dropping it closes it:
 /// accepts that wait end with EBADF, and connections that were not accepted are
 /// reset by the host's kernel.
+///
+/// ```
+/// use arca_shared::error::Error;
+/// use arca_shared::net::ArcaSession;
+///
+/// /// Greets everyone who comes, one after the other.
+/// fn greet(session: &ArcaSession) -> Result<(), Error> {
+///     let listener = session.bind(([127, 0, 0, 1], 0).into())?;
+///     // The host chose the port.
+///     assert_ne!(listener.local_addr().port(), 0);
+///     for stream in listener.incoming() {
+///         stream?.write_all(b"hello\n")?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct ArcaTcpListener {
     session: ArcaSession,
     id: u32,

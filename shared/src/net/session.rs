@@ -21,6 +21,32 @@ use core::time::Duration;
 /// A clone is another handle to the same session. Any number of tasks and vCPUs
 /// may use it at once. Dropping the last handle does not end connections: they
 /// hold the session themselves.
+///
+/// ```
+/// use arca_shared::errno::ErrorKind;
+/// use arca_shared::error::Error;
+/// use arca_shared::net::{ArcaSession, Shutdown};
+/// use core::net::SocketAddr;
+/// use core::time::Duration;
+///
+/// /// Asks a server, and gives its whole answer; none if there is no server.
+/// fn ask(session: &ArcaSession, server: SocketAddr) -> Result<Option<Vec<u8>>, Error> {
+///     let stream = match session.connect_timeout(server, Duration::from_secs(5)) {
+///         Ok(stream) => stream,
+///         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
+///         Err(error) => return Err(error),
+///     };
+///     stream.write_all(b"what time is it?\n")?;
+///     stream.shutdown(Shutdown::Write)?;
+///     let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+///     loop {
+///         match stream.read(&mut buffer)? {
+///             0 => return Ok(Some(answer)),
+///             len => answer.extend_from_slice(&buffer[..len]),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ArcaSession {
     control: Arc<Control>,

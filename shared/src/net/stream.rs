@@ -27,6 +27,26 @@ pub enum Shutdown {
 /// [`ArcaTcpStream::try_clone`] gives another handle. When the last is dropped
 /// the connection closes as Linux's close(2) does: what was written still goes
 /// out, but the peer is reset if received bytes were left unread.
+///
+/// ```
+/// use arca_shared::errno::ErrorKind;
+/// use arca_shared::error::Error;
+/// use arca_shared::net::ArcaTcpStream;
+///
+/// /// Gives back what comes; whether the peer ended in order, not with a reset.
+/// fn echo(stream: &ArcaTcpStream) -> Result<bool, Error> {
+///     stream.set_nodelay(true)?;
+///     let mut buffer = [0; 4096];
+///     loop {
+///         match stream.read(&mut buffer) {
+///             Ok(0) => return Ok(true),
+///             Ok(len) => stream.write_all(&buffer[..len])?,
+///             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
+///             Err(error) => return Err(error),
+///         }
+///     }
+/// }
+/// ```
 pub struct ArcaTcpStream {
     pub(super) core: Arc<StreamCore>,
 }
