@@ -6,6 +6,7 @@
 //! | [`local`] | a guest in the test's process, for what only the library tells |
 //! | [`talk`] | such a guest that is talked to by lines |
 //! | [`oracle`] | scripts of socket operations, run natively and in a guest |
+//! | [`records`] | what was logged in the test's process |
 //! | [`process`] | what this process holds: descriptors, memory |
 //! | [`data`] | bytes to send, and digests of what came |
 //! | [`service`] | other TCP services of the host |
@@ -18,6 +19,7 @@ pub mod guest;
 pub mod local;
 pub mod oracle;
 pub mod process;
+pub mod records;
 pub mod service;
 pub mod talk;
 pub mod web;

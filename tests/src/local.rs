@@ -58,6 +58,7 @@ impl LocalGuest {
     /// If it cannot be started.
     #[must_use]
     pub fn start_with(program: &str, args: &[&str], adjust: impl FnOnce(&mut VmConfig)) -> Self {
+        crate::records::keep();
         let output = Output::default();
         let mut config = VmConfig::new(Image::Path(image(program)), program);
         config.args = args.iter().map(ToString::to_string).collect();
@@ -153,6 +154,11 @@ impl LocalGuest {
 impl Drop for LocalGuest {
     fn drop(&mut self) {
         self.handle.stop(arca_vmm::StopReason::Request);
+        if thread::panicking() {
+            let mut stderr = io::stderr();
+            let said = crate::records::lately();
+            let _ = writeln!(stderr, "--- logged in this process:\n{said}---");
+        }
     }
 }
 

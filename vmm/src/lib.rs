@@ -54,6 +54,8 @@ mod control;
 pub mod crash;
 pub mod error;
 mod exception;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image;
 pub mod interrupt;
 mod logs;

@@ -7,10 +7,12 @@
 //! | [`demo`] | the host side of the `demo` program |
 //! | [`test`] | `test`: proves it end to end |
 //! | [`bench`] | `bench`: the guest beside a native process |
+//! | [`fuzz`] | `fuzz`: runs the fuzz targets |
 //! | [`tool`] | running cargo, with what is run shown |
 
 pub mod bench;
 pub mod demo;
+pub mod fuzz;
 pub mod guest;
 pub mod run;
 pub mod test;

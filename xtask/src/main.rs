@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::bench::Bench;
 use xtask::bench::side::Side;
+use xtask::fuzz::Fuzz;
 use xtask::run::Run;
 use xtask::test::Test;
 
@@ -29,6 +30,8 @@ enum Command {
     Run(Run),
     /// Prove it end to end
     Test(Test),
+    /// Fuzz what comes from the other side of a boundary
+    Fuzz(Fuzz),
     /// Measure the guest beside a native process
     Bench(Bench),
     /// A process that `bench` starts
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build => xtask::guest::build().map(|()| 0),
         Command::Run(run) => run.run(),
+        Command::Fuzz(fuzz) => Ok(code(fuzz.run().map(|()| true))),
         Command::Test(test) => Ok(code(test.run().map(|()| true))),
         Command::Bench(bench) => Ok(code(bench.run())),
         Command::BenchSide(side) => side.run(),

@@ -1,16 +1,17 @@
 //! [`System`] over std's sockets: what waits blocks its thread.
 
+mod socket;
+
 use crate::op::{How, Seen};
 use crate::system::{Failure, Listener, Outcome, Reader, Stream, System, Writer};
 use arca_shared::errno::Errno;
 use arca_shared::message::SocketOption;
 use nix::libc;
+use socket::{checked, count, get_option, pending, polled, set_option};
 use socket2::SockRef;
 use std::future::Future;
-use std::io::{self, ErrorKind, Read, Write};
-use std::mem::size_of;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -26,22 +27,6 @@ pub struct Native;
 pub struct Job {
     thread: JoinHandle<Outcome<Native>>,
     number: Arc<OnceLock<libc::pid_t>>,
-}
-
-/// The failure that an error of std is. What std says without an errno, it says
-/// in kinds of its own.
-fn failure(error: &io::Error) -> Failure {
-    match (error.raw_os_error(), error.kind()) {
-        (Some(number), _) => Failure::Errno(Errno(number.unsigned_abs())),
-        (None, ErrorKind::UnexpectedEof) => Failure::UnexpectedEof,
-        (None, ErrorKind::InvalidInput) => Failure::Errno(Errno::EINVAL),
-        (None, ErrorKind::TimedOut) => Failure::Errno(Errno::ETIMEDOUT),
-        _ => Failure::Other("without a number"),
-    }
-}
-
-fn checked<T>(result: io::Result<T>) -> Result<T, Failure> {
-    result.map_err(|error| failure(&error))
 }
 
 /// The output of a future that blocks rather than to wait.
@@ -168,7 +153,7 @@ impl Listener for Arc<TcpListener> {
     }
 
     fn set_option(&self, option: SocketOption, value: u64) -> Result<(), Failure> {
-        set_option(SockRef::from(&**self), option, value)
+        set_option(&SockRef::from(&**self), option, value)
     }
 }
 
@@ -287,29 +272,11 @@ impl Stream for Arc<TcpStream> {
     }
 
     fn option(&self, option: SocketOption) -> Result<u64, Failure> {
-        let socket = SockRef::from(&**self);
-        match option {
-            SocketOption::Linger => {
-                let linger = checked(socket.linger())?;
-                Ok(linger.map_or(0, |time| time.as_secs() + 1))
-            }
-            option => {
-                let (level, name) = kernel_name(option);
-                let mut value = 0i32;
-                let mut len = size_of::<i32>() as libc::socklen_t;
-                // SAFETY: value and length are ours, the length is the value's.
-                let result = unsafe {
-                    let value = (&raw mut value).cast();
-                    libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut len)
-                };
-                zero_or_errno(result)?;
-                Ok(u64::from(value.unsigned_abs()))
-            }
-        }
+        get_option(&SockRef::from(&**self), option)
     }
 
     fn set_option(&self, option: SocketOption, value: u64) -> Result<(), Failure> {
-        set_option(SockRef::from(&**self), option, value)
+        set_option(&SockRef::from(&**self), option, value)
     }
 
     fn local(&self) -> Result<SocketAddr, Failure> {
@@ -341,71 +308,4 @@ impl Drop for WriteHalf {
         // Fails only if the connection is gone already.
         let _ = TcpStream::shutdown(&self.0, Shutdown::Write);
     }
-}
-
-fn pending(error: io::Result<Option<io::Error>>) -> Result<Option<Errno>, Failure> {
-    let number = checked(error)?.and_then(|error| error.raw_os_error());
-    Ok(number.map(|number| Errno(number.unsigned_abs())))
-}
-
-fn zero_or_errno(result: i32) -> Result<(), Failure> {
-    match result {
-        0 => Ok(()),
-        _ => Err(failure(&io::Error::last_os_error())),
-    }
-}
-
-/// Level and name of an option of type int.
-fn kernel_name(option: SocketOption) -> (i32, i32) {
-    match option {
-        SocketOption::NoDelay => (libc::IPPROTO_TCP, libc::TCP_NODELAY),
-        SocketOption::KeepAlive => (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-        SocketOption::KeepIdle => (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-        SocketOption::KeepInterval => (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-        SocketOption::KeepCount => (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-        SocketOption::Ttl => (libc::IPPROTO_IP, libc::IP_TTL),
-        SocketOption::Error => (libc::SOL_SOCKET, libc::SO_ERROR),
-        SocketOption::SendBuffer => (libc::SOL_SOCKET, libc::SO_SNDBUF),
-        SocketOption::ReceiveBuffer => (libc::SOL_SOCKET, libc::SO_RCVBUF),
-        SocketOption::Linger => (libc::SOL_SOCKET, libc::SO_LINGER),
-    }
-}
-
-fn set_option(socket: SockRef<'_>, option: SocketOption, value: u64) -> Result<(), Failure> {
-    if option == SocketOption::Linger {
-        let time = value.checked_sub(1).map(Duration::from_secs);
-        return checked(socket.set_linger(time));
-    }
-    let (level, name) = kernel_name(option);
-    let value = i32::try_from(value).map_err(|_| Failure::Errno(Errno::EINVAL))?;
-    // SAFETY: the value is ours to read, and of that length.
-    let result = unsafe {
-        let len = size_of::<i32>() as libc::socklen_t;
-        let value = (&raw const value).cast();
-        libc::setsockopt(socket.as_raw_fd(), level, name, value, len)
-    };
-    zero_or_errno(result)
-}
-
-/// What an ioctl of a socket counts.
-fn count(stream: &TcpStream, request: libc::Ioctl) -> usize {
-    let mut count: i32 = 0;
-    // SAFETY: both requests that are used here store one int.
-    let result = unsafe { libc::ioctl(stream.as_raw_fd(), request, &raw mut count) };
-    match result {
-        0 => usize::try_from(count).unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// Whether poll reports that of the stream.
-fn polled(stream: &TcpStream, wanted: libc::c_short) -> bool {
-    let mut fd = libc::pollfd {
-        fd: stream.as_raw_fd(),
-        events: wanted,
-        revents: 0,
-    };
-    // SAFETY: one entry, which is ours.
-    let reported = unsafe { libc::poll(&raw mut fd, 1, 0) };
-    reported == 1 && fd.revents & wanted != 0
 }

@@ -1,0 +1,126 @@
+//! What a guest may reach: loopback unless the user says more, and the log says
+//! which option would allow what was denied.
+
+use arca_tests::guest::{Ended, Guest};
+use arca_tests::local::free_port;
+use arca_tests::service;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+fn get(options: &[&str], url: &str) -> Ended {
+    Guest::start(options, "http-get", &[url]).finish()
+}
+
+#[test]
+fn connecting_anywhere_but_to_loopback_is_denied() {
+    // Nobody is asked there: the addresses are for documentation (RFC 5737).
+    for (host, named) in [
+        ("192.0.2.1", "192.0.2.1:81"),
+        ("[2001:db8::1]", "[2001:db8::1]:81"),
+        ("[::ffff:192.0.2.1]", "[::ffff:192.0.2.1]:81"),
+    ] {
+        let ended = get(&[], &format!("http://{host}:81/"));
+        ended
+            .expect_code(1)
+            .expect_stderr("not allowed by the host's policy");
+        ended.expect_stderr(&format!("--allow-connect {named} would allow it"));
+    }
+    // The option that was named is one.
+    let ended = get(&["--allow-connect", "192.0.2.1:82"], "http://192.0.2.1:81/");
+    ended
+        .expect_code(1)
+        .expect_stderr("not allowed by the host's policy");
+}
+
+#[test]
+fn no_address_is_this_host() {
+    let port = free_port();
+    let ended = get(&[], &format!("http://0.0.0.0:{port}/"));
+    ended.expect_code(1).expect_stderr("connection refused");
+}
+
+#[test]
+fn a_name_is_judged_by_its_addresses() {
+    let port = free_port();
+    let url = format!("http://localhost:{port}/");
+    get(&[], &url).expect_stderr("connection refused");
+    let ended = get(&["--no-names"], &url);
+    ended
+        .expect_code(1)
+        .expect_stderr("not allowed by the host's policy");
+    ended.expect_stderr("--no-names");
+    // A rule may name a host; it stands for the host's addresses.
+    get(&["--allow-connect", "localhost:1"], &url).expect_stderr("connection refused");
+    let ended = get(&["--allow-connect", "no-such-host.invalid"], &url);
+    ended.expect_code(125).expect_stderr("no-such-host.invalid");
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+}
+
+/// A word there and back.
+fn speak(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).expect("the guest listens");
+    stream.write_all(b"hello").expect("connected");
+    let mut word = [0; 5];
+    stream.read_exact(&mut word).expect("an echo");
+    assert_eq!(&word, b"hello");
+}
+
+#[test]
+fn listening_anywhere_but_on_loopback_is_denied_or_narrowed() {
+    let ended = Guest::start(&[], "echo-server", &["83", "192.0.2.1"]).finish();
+    ended
+        .expect_code(1)
+        .expect_stderr("not allowed by the host's policy");
+    ended.expect_stderr("--allow-listen 192.0.2.1:83 would allow it");
+    let guest = Guest::start(&[], "echo-server", &["0", "0.0.0.0"]);
+    guest.wait_for("listening on 0.0.0.0:0 is narrowed to 127.0.0.1:0");
+    let line = guest.wait_for("echo_server] listening on ");
+    assert!(line.contains("listening on 127.0.0.1:"), "{line}");
+}
+
+#[test]
+fn an_option_widens_where_it_may_listen() {
+    let guest = Guest::start(&["--allow-listen", "any"], "echo-server", &["0", "0.0.0.0"]);
+    let address = guest.address();
+    assert!(address.ip().is_unspecified(), "{address}");
+    speak((Ipv4Addr::LOCALHOST, address.port()).into());
+    // Allowed, and no address of this host.
+    let options = ["--allow-listen", "192.0.2.0/24"];
+    let ended = Guest::start(&options, "echo-server", &["0", "192.0.2.1"]).finish();
+    ended.expect_code(1);
+    assert!(
+        !ended.stderr.contains("not allowed by the host's policy"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_published_port_is_where_the_user_says_and_nowhere_else() {
+    let host: SocketAddr = (Ipv4Addr::new(127, 0, 0, 7), free_port()).into();
+    let publish = format!("{host}=7000");
+    let guest = Guest::start(
+        &["--publish", &publish],
+        "echo-server",
+        &["7000", "0.0.0.0"],
+    );
+    guest.wait_for(&format!("the guest's port 7000 is published at {host}"));
+    speak(host);
+    let elsewhere = SocketAddr::from((Ipv4Addr::LOCALHOST, host.port()));
+    assert!(TcpStream::connect(elsewhere).is_err());
+    // Not without an address.
+    let port = free_port().to_string();
+    let ended = Guest::start(&["--publish", &port], "hello", &[]).finish();
+    ended.expect_code(2).expect_stderr("--publish");
+}
+
+#[test]
+fn a_denied_request_harms_nothing_else() {
+    let (service, _) = service::echo();
+    let options = ["--limit-connections", "3", "--no-names"];
+    let port = service.port().to_string();
+    let ended = Guest::start(&options, "hostile", &["hoard", "0", "1", &port]).finish();
+    ended.expect_code(0);
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(text.starts_with("connections: 3,"), "{text}");
+}
