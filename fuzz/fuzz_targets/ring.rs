@@ -1,190 +1,224 @@
-//! Both ends of a pipe over memory that is changed at will between operations,
-//! and by a second thread during them: an error, or bytes inside the ring. The
-//! address sanitizer watches the edges.
+//! Both ends of rings over memory that lies: it changes between operations and,
+//! in the middle of one, between any two looks at the header. An error, or bytes
+//! inside the ring; and without a lie, the bytes that were put, in order.
 
 #![no_main]
 
 use arbitrary::Arbitrary;
-use arca_shared::arena::Arena;
+use arca_fuzz::{Memory, telling};
 use arca_shared::boot::PipePlace;
 use arca_shared::pipe::{BidirectionalPipe, RingSize, Side};
+use arca_shared::ring::{Consumer, Producer, RingHeader, RingMemory};
 use libfuzzer_sys::fuzz_target;
-use std::alloc::Layout;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Lie {
+    field: u8,
+    kind: u8,
+    value: u64,
+}
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Write {
-        side: bool,
-        len: u8,
-    },
-    Read {
-        side: bool,
-        len: u8,
-    },
-    Room {
-        side: bool,
-        limit: u16,
-        commit: u16,
-    },
-    Data {
-        side: bool,
-        limit: u16,
-        consume: u16,
-    },
-    Wish {
-        side: bool,
-    },
+    Write(u8),
+    Read(u8),
+    Peek(u8),
+    Commit(u16),
+    Consume(u16),
+    Room,
+    Wishes,
     Close {
-        side: bool,
-        read: bool,
+        producer: bool,
     },
-    Look {
-        side: bool,
-    },
-    /// The other side lies.
-    Poke {
-        word: u8,
-        value: u64,
-    },
+    Lie(Lie),
+    /// Lies for the next looks at the header, one each.
+    Soon([Option<Lie>; 3]),
 }
 
-/// The pipe's memory as words, for whoever lies about it.
-struct Words(NonNull<AtomicU64>, usize);
+/// A ring whose header changes as it is looked at.
+struct Lying {
+    header: RingHeader,
+    data: RefCell<Vec<u8>>,
+    soon: RefCell<VecDeque<Option<Lie>>>,
+    lied: Cell<bool>,
+}
 
-// SAFETY: every access through it is atomic.
-unsafe impl Sync for Words {}
-
-impl Words {
-    fn get(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: inside the memory, aligned, and alive while this is used.
-        unsafe { self.0.add(index % self.1).as_ref() }
+impl Lying {
+    fn lie(&self, lie: Lie) {
+        self.lied.set(true);
+        let limit = self.data.borrow().len() as u64;
+        let value = telling(lie.kind, lie.value, limit);
+        let header = &self.header;
+        match lie.field % 6 {
+            0 => header.read_cursor.store(value, Ordering::Relaxed),
+            1 => header.write_cursor.store(value, Ordering::Relaxed),
+            2 => header.writer_closed.store(value as u8, Ordering::Relaxed),
+            3 => header.reader_closed.store(value as u8, Ordering::Relaxed),
+            4 => header.room_wanted.store(value as u8, Ordering::Relaxed),
+            _ => header.data_wanted.store(value as u8, Ordering::Relaxed),
+        }
     }
 }
 
-fuzz_target!(|input: (u8, bool, Vec<Step>)| {
-    let (size, concurrent, steps) = input;
-    let size = RingSize::new(u64::from(size % 32 + 1) * 8).expect("a multiple of 8");
-    let bytes = size.required_size() as usize;
-    let layout = Layout::from_size_align(bytes, 8).expect("small");
-    // SAFETY: the layout is not empty.
-    let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).expect("memory");
-    // SAFETY: valid until freed below, when both ends are gone.
-    let arena = unsafe { Arena::new(base, bytes) };
-    let words = Words(base.cast(), bytes / 8);
+// SAFETY: one header for good; the copies check their range.
+unsafe impl RingMemory for &Lying {
+    fn header(&self) -> &RingHeader {
+        if let Some(Some(lie)) = self.soon.borrow_mut().pop_front() {
+            self.lie(lie);
+        }
+        &self.header
+    }
+
+    fn capacity(&self) -> usize {
+        self.data.borrow().len()
+    }
+
+    unsafe fn copy_in(&self, position: usize, source: *const u8, len: usize) {
+        let mut data = self.data.borrow_mut();
+        let target = &mut data[position..position + len];
+        // SAFETY: the caller vouches for the source; the target was checked.
+        unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), len) }
+    }
+
+    unsafe fn copy_out(&self, position: usize, target: *mut u8, len: usize) {
+        let data = self.data.borrow();
+        let source = &data[position..position + len];
+        // SAFETY: the caller vouches for the target; the source was checked.
+        unsafe { target.copy_from_nonoverlapping(source.as_ptr(), len) }
+    }
+}
+
+/// One ring, step by step, beside a queue that does the same without lies.
+fn one_ring(capacity: usize, steps: &[Step]) {
+    let ring = Lying {
+        header: RingHeader::default(),
+        data: RefCell::new(vec![0; capacity]),
+        soon: RefCell::default(),
+        lied: Cell::new(false),
+    };
+    let (mut producer, mut consumer) = (Producer::new(&ring), Consumer::new(&ring));
+    let mut model = VecDeque::new();
+    let mut next = 0u8;
+    let (mut gone, mut left) = (false, false);
+    for step in steps {
+        let honest = !ring.lied.get();
+        let (written, taken) = (producer.written(), consumer.taken());
+        match step {
+            Step::Write(len) => {
+                let bytes: Vec<u8> = (0..*len).map(|i| next.wrapping_add(i)).collect();
+                let result = producer.write(&bytes);
+                let put = result.unwrap_or(0);
+                assert!(put <= bytes.len());
+                next = next.wrapping_add(put as u8);
+                model.extend(&bytes[..put]);
+                if honest && !ring.lied.get() && !gone && !left {
+                    let room = capacity - (model.len() - put);
+                    assert_eq!(put, bytes.len().min(room));
+                }
+            }
+            Step::Read(len) | Step::Peek(len) => {
+                let mut buffer = vec![0; usize::from(*len)];
+                let peek = matches!(step, Step::Peek(_));
+                let result = match peek {
+                    true => consumer.peek(&mut buffer),
+                    false => consumer.read(&mut buffer),
+                };
+                let got = result.unwrap_or(0);
+                assert!(got <= buffer.len());
+                if honest && !ring.lied.get() {
+                    let wanted: Vec<u8> = model.iter().take(buffer.len()).copied().collect();
+                    assert_eq!(&buffer[..got], &wanted[..]);
+                }
+                if !peek {
+                    model.drain(..got.min(model.len()));
+                }
+            }
+            // More than there is room for, or than was seen, is cut: what was put
+            // is then anything, as after a lie.
+            Step::Commit(len) => {
+                ring.lied.set(true);
+                producer.commit(usize::from(*len));
+            }
+            Step::Consume(len) => {
+                ring.lied.set(true);
+                consumer.consume(usize::from(*len));
+            }
+            Step::Room => {
+                if let Ok(free) = producer.free() {
+                    assert!(free <= capacity);
+                }
+                if let Ok(available) = consumer.available() {
+                    assert!(available <= capacity);
+                    if honest && !ring.lied.get() {
+                        assert_eq!(available, model.len());
+                    }
+                }
+                let _ = consumer.is_at_end();
+            }
+            Step::Wishes => {
+                producer.want_room();
+                consumer.want_data();
+                producer.take_data_wanted();
+                consumer.take_room_wanted(capacity / 2);
+            }
+            Step::Close { producer: true } => {
+                producer.close();
+                gone = true;
+            }
+            Step::Close { .. } => {
+                consumer.close();
+                left = true;
+            }
+            Step::Lie(lie) => ring.lie(*lie),
+            Step::Soon(lies) => ring.soon.borrow_mut().extend(lies),
+        }
+        // What an end keeps to itself nobody turns back or stretches.
+        assert!(producer.written() >= written && consumer.taken() >= taken);
+        assert!(producer.written() - written <= capacity as u64);
+        assert!(consumer.taken() - taken <= capacity as u64);
+        assert!(producer.pending() <= capacity);
+        // A flag that is taken back is not believed.
+        if honest && !ring.lied.get() {
+            assert_eq!(producer.is_reader_closed(), left);
+            assert_eq!(consumer.is_writer_closed(), gone);
+        }
+    }
+}
+
+/// The pieces that a pipe's rings give to the kernel, with the memory around them
+/// watched by the address sanitizer.
+fn pieces(size: u64, steps: &[Step]) {
+    let size = RingSize::new(size).expect("a multiple of 8");
+    let memory = Memory::new(size.required_size() as usize);
     let place = PipePlace {
         shm_offset: 0,
         ring_size: size.get(),
     };
-    let mut a = BidirectionalPipe::join(&arena, place, Side::A).expect("fits");
-    let mut b = BidirectionalPipe::join(&arena, place, Side::B).expect("fits");
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        if concurrent {
-            let header = size.get() as usize / 8 + 3;
-            let (words, done) = (&words, &done);
-            scope.spawn(move || {
-                let mut value = 0u64;
-                while !done.load(Ordering::Relaxed) {
-                    value = value
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1);
-                    // Cursors near each other are the ones that are believed.
-                    let near = value >> 33 & 0x1FF;
-                    let index = [0, 1, header, header + 1][value as usize >> 60 & 3];
-                    words.get(index).store(near, Ordering::Relaxed);
-                }
-            });
-        }
-        for step in &steps {
-            let pick = |side: &bool| match side {
-                true => 0,
-                false => 1,
-            };
-            let pipes = [&mut a, &mut b];
-            let [first, second] = pipes;
-            let of = |side: &bool| {
-                if pick(side) == 0 {
-                    &mut *first
-                } else {
-                    &mut *second
-                }
-            };
-            match step {
-                Step::Write { side, len } => {
-                    let _ = of(side).write(&[7; 255][..usize::from(*len)]);
-                }
-                Step::Read { side, len } => {
-                    let mut buffer = [0; 255];
-                    let result = of(side).read(&mut buffer[..usize::from(*len)]);
-                    assert!(result.is_ok_and(|read| read <= usize::from(*len)) || result.is_err());
-                }
-                Step::Room {
-                    side,
-                    limit,
-                    commit,
-                } => {
-                    let end = of(side).outgoing();
-                    if let Ok(parts) = end.room_parts(usize::from(*limit)) {
-                        assert!(parts.len() <= size.get() as usize);
-                        let extra = usize::from(cfg!(feature = "planted") && *limit == 77);
-                        // SAFETY: room that the ring gave out; the planted bug
-                        // writes a byte behind it.
-                        unsafe {
-                            parts.first.0.write_bytes(1, parts.first.1);
-                            parts
-                                .second
-                                .0
-                                .write_bytes(2, parts.second.1 + extra * bytes);
-                        }
-                        end.commit(usize::from(*commit));
+    let arena = memory.arena();
+    let mut pipe = BidirectionalPipe::join(&arena, place, Side::B).expect("fits");
+    for step in steps {
+        match step {
+            Step::Lie(lie) => {
+                // One of the two headers, or the data.
+                let header = u64::from(lie.field / 128) * (3 + size.get() / 8);
+                let value = telling(lie.kind, lie.value, size.get());
+                memory.poke((header + u64::from(lie.field % 4)) as usize, value);
+            }
+            Step::Write(limit) | Step::Commit(_) if let limit = limit_of(step, *limit_or(step)) => {
+                if let Ok(parts) = pipe.outgoing().room_parts(limit) {
+                    assert!(parts.len() <= limit.min(size.get() as usize));
+                    // SAFETY: room that the ring gave out.
+                    unsafe {
+                        parts.first.0.write_bytes(1, parts.first.1);
+                        parts.second.0.write_bytes(2, parts.second.1);
                     }
-                }
-                Step::Data {
-                    side,
-                    limit,
-                    consume,
-                } => {
-                    let end = of(side).incoming();
-                    if let Ok(parts) = end.data_parts(usize::from(*limit)) {
-                        let mut sum = 0u8;
-                        for (start, len) in [parts.first, parts.second] {
-                            for byte in 0..len {
-                                // SAFETY: data that the ring gave out.
-                                sum ^= unsafe { start.add(byte).read_volatile() };
-                            }
-                        }
-                        std::hint::black_box(sum);
-                        end.consume(usize::from(*consume));
-                    }
-                }
-                Step::Wish { side } => {
-                    let pipe = of(side);
-                    pipe.outgoing().want_room();
-                    pipe.incoming().want_data();
-                    pipe.outgoing().take_data_wanted();
-                    pipe.incoming().take_room_wanted(8);
-                }
-                Step::Close { side, read } => match read {
-                    true => of(side).close_read(),
-                    false => of(side).close_write(),
-                },
-                Step::Look { side } => {
-                    let pipe = of(side);
-                    let _ = pipe.incoming().is_at_end();
-                    pipe.is_closed();
-                }
-                Step::Poke { word: index, value } => {
-                    words
-                        .get(usize::from(*index))
-                        .store(*value, Ordering::Relaxed);
+                    pipe.outgoing().commit(parts.len());
                 }
             }
+            _ => {}
         }
-        done.store(true, Ordering::Relaxed);
-    });
-    drop((a, b, arena));
-    // SAFETY: allocated above with this layout.
-    unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
-});
+    }
+}
