@@ -1,7 +1,10 @@
 //! What this process holds.
 
+use crate::guest::DEADLINE;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Descriptors that are open.
 ///
@@ -13,6 +16,22 @@ pub fn descriptors() -> usize {
     let entries = fs::read_dir("/proc/self/fd").expect("a list of descriptors");
     // One of them is the list's own.
     entries.count() - 1
+}
+
+/// Waits until so many descriptors are open: threads that are about to end may
+/// hold some.
+///
+/// # Panics
+///
+/// If it is another number by the deadline.
+#[track_caller]
+pub fn expect_descriptors(wanted: usize) {
+    let end = Instant::now() + DEADLINE;
+    while descriptors() != wanted {
+        let open = descriptors();
+        assert!(Instant::now() < end, "{open} descriptors, not {wanted}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
 }
 
 /// Threads that run.

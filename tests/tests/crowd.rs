@@ -4,7 +4,7 @@
 
 use arca_tests::data::noise;
 use arca_tests::guest::DEADLINE;
-use arca_tests::process::{descriptors, raise_descriptors};
+use arca_tests::process::{descriptors, expect_descriptors, raise_descriptors};
 use arca_tests::skip;
 use arca_tests::talk::Talk;
 use nix::errno::Errno;
@@ -208,5 +208,5 @@ fn a_thousand_connections_move_a_mebibyte_each_way_and_leave_nothing() {
     let before = descriptors();
     crowd(1);
     crowd(2);
-    assert_eq!(descriptors(), before, "descriptors are left");
+    expect_descriptors(before);
 }

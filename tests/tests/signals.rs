@@ -89,7 +89,10 @@ fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
     let mut full = Instant::now();
     while full.elapsed() < Duration::from_millis(300) {
         match client.write(&chunk) {
-            Ok(_) => full = Instant::now(),
+            Ok(written) => {
+                assert_ne!(written, 0);
+                full = Instant::now();
+            }
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
                 thread::park_timeout(Duration::from_millis(1));
