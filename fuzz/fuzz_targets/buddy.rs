@@ -74,12 +74,6 @@ fuzz_target!(|input: (u8, Vec<Step>)| {
                     // SAFETY: still ours.
                     assert_eq!(unsafe { block.address.add(byte).read() }, block.mark);
                 }
-                if cfg!(feature = "planted") && block.len == 4 * MIN_BLOCK {
-                    // SAFETY: none: half of the block is freed as if it were all.
-                    let half = Layout::from_size_align(2 * MIN_BLOCK, 8).expect("small");
-                    unsafe { allocator.deallocate(block.address, half) };
-                    continue;
-                }
                 // SAFETY: allocated with this layout, and forgotten.
                 unsafe { allocator.deallocate(block.address, block.layout) };
             }

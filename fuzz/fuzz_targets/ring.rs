@@ -200,14 +200,15 @@ fn pieces(size: u64, steps: &[Step]) {
     let arena = memory.arena();
     let mut pipe = BidirectionalPipe::join(&arena, place, Side::B).expect("fits");
     for step in steps {
-        match step {
+        match *step {
             Step::Lie(lie) => {
-                // One of the two headers, or the data.
+                // One of the two headers, or the data behind it.
                 let header = u64::from(lie.field / 128) * (3 + size.get() / 8);
                 let value = telling(lie.kind, lie.value, size.get());
                 memory.poke((header + u64::from(lie.field % 4)) as usize, value);
             }
-            Step::Write(limit) | Step::Commit(_) if let limit = limit_of(step, *limit_or(step)) => {
+            Step::Write(limit) | Step::Peek(limit) => {
+                let limit = usize::from(limit);
                 if let Ok(parts) = pipe.outgoing().room_parts(limit) {
                     assert!(parts.len() <= limit.min(size.get() as usize));
                     // SAFETY: room that the ring gave out.
@@ -215,10 +216,39 @@ fn pieces(size: u64, steps: &[Step]) {
                         parts.first.0.write_bytes(1, parts.first.1);
                         parts.second.0.write_bytes(2, parts.second.1);
                     }
-                    pipe.outgoing().commit(parts.len());
                 }
             }
-            _ => {}
+            Step::Read(limit) => {
+                let limit = usize::from(limit);
+                if let Ok(parts) = pipe.incoming().data_parts(limit) {
+                    assert!(parts.len() <= limit.min(size.get() as usize));
+                    let mut sum = 0u8;
+                    for (start, len) in [parts.first, parts.second] {
+                        for byte in 0..len {
+                            // SAFETY: data that the ring gave out.
+                            sum ^= unsafe { start.add(byte).read_volatile() };
+                        }
+                    }
+                    std::hint::black_box(sum);
+                }
+            }
+            Step::Commit(len) => pipe.outgoing().commit(usize::from(len)),
+            Step::Consume(len) => pipe.incoming().consume(usize::from(len)),
+            Step::Close { producer: true } => pipe.close_write(),
+            Step::Close { .. } => pipe.close_read(),
+            Step::Room | Step::Wishes | Step::Soon(_) => {
+                let _ = pipe.incoming().is_at_end();
+                pipe.is_closed();
+            }
         }
     }
 }
+
+fuzz_target!(|input: (bool, u8, Vec<Step>)| {
+    let (pipe, size, steps) = input;
+    let size = usize::from(size % 32 + 1) * 8;
+    match pipe {
+        true => pieces(size as u64, &steps),
+        false => one_ring(size, &steps),
+    }
+});

@@ -53,6 +53,18 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+#[cfg(fuzzing)]
+impl Monitor {
+    /// One turn, requests included, for a fuzzer that drives it step by step.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`]: the session is over.
+    pub fn turn_once(&mut self) -> Result<bool, Violation> {
+        self.turn(true)
+    }
+}
+
 impl Monitor {
     /// One turn, without sleeping; whether there is more to do right away.
     pub(super) fn turn(&mut self, requests: bool) -> Result<bool, Violation> {
