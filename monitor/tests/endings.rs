@@ -2,6 +2,7 @@
 
 mod common;
 
+use arca_monitor::{MonitorConfig, PipeSizes};
 use arca_shared::errno::Errno;
 use arca_shared::ring::{RingError, RingHeader};
 use common::{Session, Stream, digest, pattern, until};
@@ -58,9 +59,22 @@ fn a_reset_by_the_peer_is_told_by_errno_after_the_bytes() {
     }
 }
 
+/// A session whose rings hold less than 256 KiB each.
+fn small_rings() -> Session {
+    let pipe_sizes = PipeSizes {
+        largest: 512 << 10,
+        smallest: 512 << 10,
+    };
+    let config = MonitorConfig {
+        pipe_sizes,
+        ..MonitorConfig::default()
+    };
+    Session::with(config, common::ARENA)
+}
+
 #[test]
 fn a_reset_while_the_ring_is_full_loses_no_bytes() {
-    let mut session = Session::start();
+    let mut session = small_rings();
     let (mut stream, mut host) = pair(&mut session);
     // More than the ring holds; the rest waits in the kernel.
     let sent = pattern(400_000, 7);
@@ -88,7 +102,7 @@ fn a_reset_while_the_ring_is_full_loses_no_bytes() {
 
 #[test]
 fn a_write_error_leaves_what_was_received() {
-    let mut session = Session::start();
+    let mut session = small_rings();
     let (mut stream, mut host) = pair(&mut session);
     let sent = pattern(400_000, 8);
     host.write_all(&sent).expect("writes");
