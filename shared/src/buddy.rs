@@ -354,14 +354,14 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
         /// Random allocations and frees against a model: no overlap, zeroed
         /// memory is zero, and when all is freed it is one block again.
         #[test]
         fn behaves_like_the_model(
             blocks in 1usize..70,
-            steps in proptest::collection::vec((0usize..40_000, any::<bool>(), any::<u8>()), 1..200),
+            steps in proptest::collection::vec((0usize..40_000, any::<bool>(), any::<u8>()), 1..120),
         ) {
             let allocator = allocator(blocks);
             let whole = allocator.largest_free();

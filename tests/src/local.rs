@@ -4,6 +4,7 @@ use crate::guest::{DEADLINE, image};
 use arca_vmm::{ExitStatus, Image, Vm, VmConfig, VmHandle, VmStats};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -162,13 +163,25 @@ impl Drop for LocalGuest {
     }
 }
 
-/// A port of loopback that nobody listens on at the moment.
+/// A port of loopback that nobody uses at the moment. It lies below those that
+/// the kernel gives out by itself: another test's connection does not take it.
 ///
 /// # Panics
 ///
 /// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    // Relaxed: each call gets another number, which is all that is wanted.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test binaries that run at once start at different places.
+    let start = std::process::id().wrapping_mul(97);
+    (0..COUNT)
+        .map(|_| {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            (FIRST + start.wrapping_add(step) % COUNT) as u16
+        })
+        .find(|&port| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok())
+        .expect("a free port")
 }

@@ -148,6 +148,11 @@ fn tolerate(result: io::Result<()>) {
 fn crowd(vcpus: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
+    // Linux takes this for how long an accept may wait.
+    let socket = socket2::SockRef::from(&listener);
+    socket
+        .set_read_timeout(Some(std::time::Duration::from_secs(8)))
+        .expect("a deadline");
     let args = [address, COUNT.to_string(), LEN.to_string()];
     let args = args.each_ref().map(String::as_str);
     let mut guest = Talk::start("crowd", &args, |config| config.vcpus = vcpus);
@@ -157,7 +162,10 @@ fn crowd(vcpus: usize) {
     let mut ends = Vec::new();
     for seed in 0..COUNT as u64 {
         // The two take turns, so that neither has to wait for the other's end.
-        let (stream, _) = listener.accept().expect("the guest connects");
+        let (stream, _) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => panic!("{seed} accepted: {error}\n{:#?}", guest.guest().stats()),
+        };
         ends.push(End::new(stream, 2 * seed).expect("non-blocking"));
         let stream = TcpStream::connect(place).expect("the guest listens");
         ends.push(End::new(stream, 2 * seed + 1).expect("non-blocking"));

@@ -1,9 +1,12 @@
 //! `fuzz`: what comes from the other side of a boundary, made up.
 
+mod planted;
+
 use crate::tool::{self, root};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// The fuzz targets.
@@ -18,7 +21,8 @@ pub struct Fuzz {
     /// How long each target runs, in seconds
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// Plant a bug in what each target checks, and fail unless it is found
+    /// Plant a bug in a copy of the code that each target checks, and fail unless
+    /// it is found
     #[arg(long)]
     planted: bool,
     /// Only these targets
@@ -60,17 +64,25 @@ impl Fuzz {
     }
 
     fn target(&self, target: &str, seconds: u32) -> Result<()> {
-        let corpus = root().join("target/fuzz-corpus").join(target);
-        fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
+        let project = match self.planted {
+            true => planted::plant(target)?,
+            false => root().to_owned(),
+        };
         // Apart from the run: a target that does not build has found nothing.
-        tool::check(&mut self.cargo("build", target))?;
-        let mut cargo = self.cargo("run", target);
-        cargo
-            .arg(&corpus)
-            .arg(root().join("fuzz/seeds").join(target));
-        cargo.arg("--").arg(format!("-max_total_time={seconds}"));
-        cargo.args(["-print_final_stats=1", "-verbosity=0", "-rss_limit_mb=4096"]);
-        let result = tool::check(&mut cargo);
+        tool::check(&mut cargo(&project, "build", target))?;
+        let mut run = cargo(&project, "run", target);
+        // What earlier runs found is not for a bug that seeds must lead to.
+        let corpus = match self.planted {
+            true => project.join("fuzz/corpus"),
+            false => root().join("target/fuzz-corpus"),
+        };
+        let corpus = corpus.join(target);
+        fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
+        run.arg(&corpus)
+            .arg(project.join("fuzz/seeds").join(target));
+        run.arg("--").arg(format!("-max_total_time={seconds}"));
+        run.args(["-print_final_stats=1", "-verbosity=0", "-rss_limit_mb=4096"]);
+        let result = tool::check(&mut run);
         match (self.planted, result) {
             (false, result) => result,
             (true, Err(_)) => {
@@ -82,16 +94,14 @@ impl Fuzz {
     }
 }
 
-impl Fuzz {
-    fn cargo(&self, verb: &str, target: &str) -> Command {
-        let mut cargo = cargo_fuzz();
-        cargo.args(["fuzz", verb, target, "--fuzz-dir", "fuzz", "--target-dir"]);
-        cargo.arg(root().join("target/fuzz"));
-        if self.planted {
-            cargo.args(["--features", "planted"]);
-        }
-        cargo
-    }
+/// cargo-fuzz at work on the project in that folder.
+fn cargo(project: &Path, verb: &str, target: &str) -> Command {
+    let mut cargo = cargo_fuzz();
+    cargo.current_dir(project);
+    cargo.args(["fuzz", verb, target, "--fuzz-dir", "fuzz", "--target-dir"]);
+    // Builds of both kinds share what is the same.
+    cargo.arg(root().join("target/fuzz"));
+    cargo
 }
 
 fn cargo_fuzz() -> Command {

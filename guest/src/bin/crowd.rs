@@ -12,7 +12,7 @@ extern crate alloc;
 
 use alloc::vec;
 use alloc::vec::Vec;
-use arca_guest::futures::future::{join, join_all, try_join_all};
+use arca_guest::futures::future::{join, join_all, try_join, try_join_all};
 use arca_guest::net::{AsyncStream, Error, Ipv4Addr, Shutdown, SocketAddr, bind_async};
 use arca_guest::net::{TcpListener, connect_async};
 use arca_guest::process::{ExitCode, exit};
@@ -40,8 +40,7 @@ fn main() -> Result<ExitCode, Error> {
         let listener = bind_async((Ipv4Addr::LOCALHOST, 0).into()).await?;
         println!("{}", listener.local_addr());
         let connects = (0..count).map(|_| connect_async(address));
-        let (made, accepted) = join(try_join_all(connects), accept(&listener, count)).await;
-        let (made, accepted) = (made?, accepted?);
+        let (made, accepted) = try_join(try_join_all(connects), accept(&listener, count)).await?;
         let tasks = made.into_iter().chain(accepted).enumerate();
         let tasks: Vec<_> = tasks
             .map(|(index, stream)| spawn(exchange(stream, index as u64, len)))
