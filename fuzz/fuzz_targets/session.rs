@@ -8,7 +8,7 @@
 
 #![no_main]
 
-use arbitrary::Arbitrary;
+use arca_fuzz::step::Step;
 use arca_fuzz::{Memory, telling};
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, VcpuWaker};
 use arca_shared::frame::{Frame, MAX_PAYLOAD};
@@ -18,71 +18,13 @@ use arca_shared::pipe::{BidirectionalPipe, Side};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
 
 /// A small arena: full soon.
 const ARENA: usize = 1 << 20;
 /// Pipes and peers that are played with at a time.
 const MANY: usize = 8;
-
-#[derive(Arbitrary, Debug)]
-enum Step {
-    /// A request, well-framed; type and payload are anything.
-    Request {
-        kind: u8,
-        id: u8,
-        payload: Vec<u8>,
-    },
-    /// A request whose fields mean something.
-    Likely {
-        kind: u8,
-        id: u8,
-        which: u8,
-        value: u8,
-    },
-    /// Bytes that are no frame, or a part of one.
-    Bytes(Vec<u8>),
-    /// A turn of the monitor, and Arca takes its replies.
-    Turn,
-    /// Arca uses a pipe.
-    Write {
-        which: u8,
-        len: u16,
-    },
-    Read {
-        which: u8,
-        len: u16,
-    },
-    Close {
-        which: u8,
-        end: u8,
-    },
-    Abort(u8),
-    /// A peer of a connection does something.
-    Dial(u8),
-    Send {
-        which: u8,
-        len: u16,
-    },
-    Receive {
-        which: u8,
-        len: u16,
-    },
-    HangUp {
-        which: u8,
-        how: u8,
-    },
-    /// Notification, and lies.
-    Ring,
-    Mark(u16),
-    Poke {
-        near: u8,
-        word: u32,
-        kind: u8,
-        value: u64,
-    },
-}
 
 struct Nobody;
 
@@ -158,13 +100,13 @@ impl World {
         })
     }
 
-    /// Sends a frame; `id` is one that is used again and again, or 255 for one
-    /// that is not.
+    /// Sends a frame. Few ids are used again and again; from 128 up it is one that
+    /// is not.
     fn send(&mut self, kind: u8, id: u8, payload: &[u8]) {
-        let unique = id == u8::MAX;
+        let unique = id >= 128;
         let request_id = match unique {
             true => self.next_id,
-            false => id.into(),
+            false => u32::from(id % 8),
         };
         let frame = Frame::build(kind, request_id, |buffer| {
             let len = payload.len().min(MAX_PAYLOAD);
@@ -260,7 +202,8 @@ impl World {
         found.unwrap_or(which as u32)
     }
 
-    fn likely(&mut self, kind: u8, id: u8, which: u8, value: u8) {
+    fn likely(&mut self, kind: u8, id: u8, value: u8) {
+        let which = value / 2;
         let mut payload = Vec::new();
         let kinds = [
             code::CONNECT_REQUEST,
@@ -299,24 +242,27 @@ impl World {
                 payload.push(value % 2 + 1);
                 payload.extend(self.id(which, connection).to_le_bytes());
                 if message_type != code::ADDRESSES {
-                    payload.push(value / 2 % 14);
+                    payload.push(which % 14);
                 }
                 if message_type == code::SET_OPTION {
-                    payload.extend(u64::from(which).to_le_bytes());
+                    payload.extend(u64::from(which / 14).to_le_bytes());
                 }
             }
-            code::CANCEL => payload.extend(u32::from(which).to_le_bytes()),
+            code::CANCEL => payload.extend(u32::from(which % 8).to_le_bytes()),
             _ => payload.extend(self.id(which, false).to_le_bytes()),
         }
         self.send(message_type, id, &payload);
     }
 
-    fn close(&mut self, which: u8, end: u8) {
+    fn close(&mut self, which: u8, end: u8, abort: bool) {
         if let Some((pipe, slot)) = self.pipe(which) {
+            if abort {
+                pipe.outgoing().set_errno(104);
+            }
             if end % 3 != 1 {
                 pipe.close_write();
             }
-            if end % 3 != 0 {
+            if !end.is_multiple_of(3) {
                 pipe.close_read();
             }
             self.tell(slot);
@@ -324,119 +270,109 @@ impl World {
     }
 
     /// Does a step; `false` if the session is over.
-    fn step(&mut self, step: Step) -> bool {
-        match step {
-            Step::Request { kind, id, payload } => self.send(kind, id, &payload),
-            Step::Likely {
-                kind,
-                id,
-                which,
-                value,
-            } => self.likely(kind, id, which, value),
-            Step::Bytes(bytes) => {
-                let _ = self.control.write(&bytes);
+    fn step(&mut self, step: &Step<'_>) -> bool {
+        let Step { a, b, c, .. } = *step;
+        let len = usize::from(b) * 16;
+        match step.operation {
+            0 => self.send(a, b, step.payload),
+            1 => self.likely(a, b, c),
+            2 => {
                 // What these bytes ask for is anybody's guess.
                 self.lied = true;
+                let _ = self.control.write(step.payload);
                 self.tell(self.control.shm_offset().into());
             }
-            Step::Turn => return self.turn(),
-            Step::Write { which, len } => {
-                if let Some((pipe, slot)) = self.pipe(which) {
-                    let _ = pipe.write(&vec![7; usize::from(len)]);
+            3 => return self.turn(),
+            4 => {
+                if let Some((pipe, slot)) = self.pipe(a) {
+                    let _ = pipe.write(&vec![7; len]);
                     self.tell(slot);
                 }
             }
-            Step::Read { which, len } => {
-                if let Some((pipe, slot)) = self.pipe(which) {
-                    let mut bytes = vec![0; usize::from(len)];
+            5 => {
+                if let Some((pipe, slot)) = self.pipe(a) {
+                    let mut bytes = vec![0; len];
                     let got = pipe.read(&mut bytes).unwrap_or(0);
                     let sound = bytes[..got].iter().all(|byte| *byte == 9);
                     self.tell(slot);
                     assert!(sound || self.lied, "not what the peer sent");
                 }
             }
-            Step::Close { which, end } => self.close(which, end),
-            Step::Abort(which) => {
-                if let Some((pipe, _)) = self.pipe(which) {
-                    pipe.outgoing().set_errno(104);
-                    self.close(which, 2);
-                }
-            }
-            Step::Dial(which) => {
+            6 => self.close(a, b, c % 2 == 1),
+            7 => {
                 let count = self.listeners.len().max(1);
-                if let Some(&(_, address)) = self.listeners.get(usize::from(which) % count)
+                if let Some(&(_, address)) = self.listeners.get(usize::from(a) % count)
                     && let Ok(stream) = TcpStream::connect(address)
                 {
                     self.keep_peer(stream);
                 }
             }
-            Step::Send { which, len } => {
-                if let Some(peer) = self.peer(which) {
-                    let _ = peer.write(&vec![9; usize::from(len)]);
+            8 => {
+                if let Some(peer) = self.peer(a) {
+                    let _ = peer.write(&vec![9; len]);
                 }
             }
-            Step::Receive { which, len } => {
+            9 => {
                 let lied = self.lied;
-                if let Some(peer) = self.peer(which) {
-                    let mut bytes = vec![0; usize::from(len)];
+                if let Some(peer) = self.peer(a) {
+                    let mut bytes = vec![0; len];
                     let got = peer.read(&mut bytes).unwrap_or(0);
                     let sound = bytes[..got].iter().all(|byte| *byte == 7);
                     assert!(sound || lied, "not what Arca sent");
                 }
             }
-            Step::HangUp { which, how } => {
-                if let Some(peer) = self.peer(which) {
-                    let _ = match how % 3 {
-                        0 => peer.shutdown(std::net::Shutdown::Write),
-                        1 => peer.shutdown(std::net::Shutdown::Both),
-                        _ => {
-                            let count = self.peers.len();
-                            drop(self.peers.remove(usize::from(which) % count));
-                            Ok(())
-                        }
-                    };
-                }
-            }
-            Step::Ring => {
+            10 => self.hang_up(a, b),
+            11 => {
                 let _ = self.monitor.doorbell().write(1);
             }
-            Step::Mark(slot) => self.tell(Slot(slot.into())),
-            Step::Poke {
-                near,
-                word,
-                kind,
-                value,
-            } => {
-                self.lied = true;
-                let base = match near % 4 {
-                    0 => 0,
-                    1 => self.control.shm_offset().0 as usize / 8,
-                    2 => self.area.offset().0 as usize / 8,
-                    _ => {
-                        let pipe = self.pipe(near / 4).map(|(_, slot)| slot.0 as usize);
-                        pipe.unwrap_or(0) * 512
-                    }
-                };
-                let word = match near % 4 {
-                    0 => word as usize,
-                    _ => word as usize % 16,
-                };
-                self.memory.poke(base + word, telling(kind, value, 4096));
-            }
+            12 => self.tell(Slot(u16::from_le_bytes([a, b]).into())),
+            _ => self.lie(a, b, c, step.payload),
         }
         true
     }
+
+    fn hang_up(&mut self, which: u8, how: u8) {
+        let count = self.peers.len();
+        if let Some(peer) = self.peer(which) {
+            // It may be gone on the other side already.
+            let _ = match how % 3 {
+                0 => peer.shutdown(Shutdown::Write),
+                1 => peer.shutdown(Shutdown::Both),
+                _ => {
+                    drop(self.peers.remove(usize::from(which) % count));
+                    Ok(())
+                }
+            };
+        }
+    }
+
+    fn lie(&mut self, near: u8, word: u8, kind: u8, value: &[u8]) {
+        self.lied = true;
+        let value = value
+            .first_chunk()
+            .map_or(0, |value| u64::from_le_bytes(*value));
+        let (base, range) = match near % 4 {
+            0 => (usize::from(near) * 512, 512),
+            1 => (self.control.shm_offset().0 as usize / 8, 3),
+            2 => (self.area.offset().0 as usize / 8, 256),
+            _ => {
+                let pipe = self.pipe(near / 4).map(|(_, slot)| slot.0 as usize);
+                (pipe.unwrap_or(0) * 512, 3)
+            }
+        };
+        let word = base + usize::from(word) % range;
+        self.memory.poke(word, telling(kind, value, 4096));
+    }
 }
 
-fn run(steps: Vec<Step>) {
+fn run(mut input: &[u8]) {
     let Some(mut world) = World::new() else {
         return;
     };
-    for step in steps.into_iter().take(200) {
-        if !world.step(step) {
-            break;
-        }
-    }
+    let mut steps = std::iter::from_fn(|| Step::read(&mut input)).take(200);
+    while let Some(step) = steps.next()
+        && world.step(&step)
+    {}
     world.monitor.close();
     let stats = world.handle.stats();
     let left = (stats.pipes_allocated, stats.connections, stats.listeners);
@@ -447,4 +383,4 @@ fn run(steps: Vec<Step>) {
     }
 }
 
-fuzz_target!(|steps: Vec<Step>| run(steps));
+fuzz_target!(|data: &[u8]| run(data));

@@ -1,4 +1,7 @@
-//! What the fuzz targets share: memory that plays the arena, and is gone with it.
+//! What the fuzz targets share: memory that plays the arena, and is gone with it,
+//! and the steps of a session.
+
+pub mod step;
 
 use arca_shared::arena::Arena;
 use std::alloc::{Layout, alloc_zeroed, dealloc};

@@ -36,12 +36,12 @@ const PLANTS: [Plant; 5] = [
         right: "if found < low || found > high {",
         wrong: "if found < low {",
     },
-    // A free block is merged with a buddy of another size.
+    // A free block is merged with a buddy of which only a part is free.
     Plant {
         target: "buddy",
         file: "shared/src/buddy.rs",
         right: "|&stored| stored == order as u8 + 1",
-        wrong: "|&stored| stored > order as u8",
+        wrong: "|&stored| stored != 0",
     },
     // The end of a segment wraps around the address space.
     Plant {
