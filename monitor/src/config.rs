@@ -19,8 +19,8 @@ pub struct MonitorConfig {
     /// How long that may take in all, whatever progress there is: a peer that
     /// takes a byte now and then holds nothing up for ever.
     pub drain_limit: Duration,
-    /// How long the monitor may look for work before it sleeps. It looks that
-    /// long only where that has paid off lately; zero means that it never does.
+    /// How long the monitor looks, before it sleeps, for the answer of a guest that
+    /// was awake when it was told something. Zero is not at all.
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
     /// their turn.
@@ -35,7 +35,7 @@ impl Default for MonitorConfig {
             pipe_sizes: PipeSizes::default(),
             drain: Duration::from_secs(5),
             drain_limit: Duration::from_secs(60),
-            busy_poll: Duration::from_micros(50),
+            busy_poll: Duration::from_micros(3),
             turn_budget: 256 << 10,
         }
     }

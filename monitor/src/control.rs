@@ -1,8 +1,8 @@
 //! The control pipe: requests in, replies out, and which requests still wait
 //! for theirs.
 
-use crate::notifier::GuestNotifier;
 use crate::violation::Violation;
+use crate::wakes::Wakes;
 use arca_shared::arena::ShmOffset;
 use arca_shared::frame::{Frame, HEADER_LEN};
 use arca_shared::message::Reply;
@@ -114,7 +114,7 @@ impl Control {
 
     /// Tells the guest of the replies put, and of the room for requests made,
     /// since the last time.
-    pub(crate) fn tell(&mut self, notifier: &GuestNotifier) {
+    pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
         let mut told = std::mem::take(&mut self.untold);
         if told {
             let _ = self.pipe.outgoing().take_data_wanted();
@@ -124,15 +124,15 @@ impl Control {
             told |= requests.take_room_wanted(requests.capacity() / 2);
         }
         if told {
-            notifier.mark(self.slot);
+            wakes.mark(self.slot);
         }
     }
 
     /// Says that the session is over: no request is taken and no reply comes.
-    pub(crate) fn close(&mut self, notifier: &GuestNotifier) {
+    pub(crate) fn close(&mut self, wakes: &mut Wakes) {
         self.pipe.close_read();
         self.pipe.close_write();
-        notifier.mark(self.slot);
+        wakes.mark(self.slot);
     }
 
     /// Whether that request still waits.

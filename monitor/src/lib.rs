@@ -25,6 +25,7 @@
 //! | [`standard`] | standard input, output and log |
 //! | [`handle`] | the monitor as other threads see it |
 //! | [`stats`] | what is counted |
+//! | `wakes` | when the guest is woken |
 //! | [`violation`] | rules whose breach ends a session |
 //! | `table` | ids with a generation |
 //! | `relay` | what every connection needs for its turn |
@@ -53,6 +54,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 pub mod violation;
+mod wakes;
 
 pub use config::{Limits, MonitorConfig};
 pub use handle::MonitorHandle;

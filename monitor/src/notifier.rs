@@ -7,7 +7,7 @@ use arca_shared::layout::MAX_VCPUS;
 use arca_shared::notify::{NotifyArea, Slot};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::link::LinkError;
 
@@ -98,6 +98,26 @@ impl GuestNotifier {
     /// Tells the guest to look at a slot.
     pub(crate) fn mark(&self, slot: Slot) {
         self.area.to_guest().mark(slot);
+        self.wake();
+    }
+
+    /// Marks a slot and leaves the wake to the caller; whether one is needed, as
+    /// of now: a vCPU that goes to sleep later finds the mark by itself.
+    pub(crate) fn mark_quietly(&self, slot: Slot) -> bool {
+        self.area.to_guest().mark(slot);
+        // Pairs with the fence in `Sleeper::raise`: a flag that is not seen here is
+        // raised by a vCPU that then sees the mark.
+        fence(Ordering::SeqCst);
+        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).is_up());
+        if !asleep {
+            // Relaxed: a counter.
+            self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+        asleep
+    }
+
+    /// Wakes a vCPU that sleeps, if one does.
+    pub(crate) fn wake(&self) {
         let sleeper = (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).take());
         // Relaxed: counters, which order nothing.
         if let Some(vcpu) = sleeper {

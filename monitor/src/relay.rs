@@ -2,6 +2,7 @@
 
 use crate::notifier::GuestNotifier;
 use crate::stats::MonitorStats;
+use crate::wakes::Wakes;
 use log::Level;
 use std::fmt::Arguments;
 use std::sync::Arc;
@@ -14,12 +15,10 @@ const LOG_PERIOD: Duration = Duration::from_secs(1);
 /// The part of the monitor that its connections work with.
 pub(crate) struct Relay {
     pub(crate) notifier: Arc<GuestNotifier>,
+    pub(crate) wakes: Wakes,
     pub(crate) stats: MonitorStats,
     /// Arca said hello: it is none that knows only the draft.
     pub(crate) greeted: bool,
-    /// Connections whose Arca is told later what has come, and for how many
-    /// turns that was put off.
-    pub(crate) deferred: Vec<(u32, u8)>,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
     logged: u32,
@@ -29,10 +28,10 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn new(notifier: Arc<GuestNotifier>, budget: usize) -> Self {
         Self {
+            wakes: Wakes::new(Arc::clone(&notifier)),
             notifier,
             stats: MonitorStats::default(),
             greeted: false,
-            deferred: Vec::new(),
             budget: budget.max(1),
             logged: 0,
             logged_since: None,

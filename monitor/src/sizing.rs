@@ -18,7 +18,7 @@ pub struct PipeSizes {
 impl Default for PipeSizes {
     fn default() -> Self {
         Self {
-            largest: 2 << 20,
+            largest: 4 << 20,
             smallest: 8 << 10,
         }
     }

@@ -80,7 +80,7 @@ const COMMON: [libc::c_long; 24] = [
 ];
 
 /// What the relay does with sockets.
-const SOCKETS: [libc::c_long; 15] = [
+const SOCKETS: [libc::c_long; 16] = [
     libc::SYS_accept4,
     libc::SYS_bind,
     libc::SYS_connect,
@@ -94,6 +94,7 @@ const SOCKETS: [libc::c_long; 15] = [
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
+    libc::SYS_sendto,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
 ];

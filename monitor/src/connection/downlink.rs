@@ -19,18 +19,7 @@ pub(crate) enum Downlink {
     Done,
 }
 
-/// A piece at least this large is likely to be followed by more: Arca, if it
-/// sleeps, is woken once for several of them.
-const BULK: usize = 32 << 10;
-
 impl Connection {
-    /// Tells an Arca that waits for it what has come since it was last told.
-    pub(crate) fn announce(&mut self, relay: &Relay) {
-        if std::mem::take(&mut self.unannounced) > 0 && self.to_arca.take_data_wanted() {
-            relay.notifier.mark(self.slot);
-        }
-    }
-
     /// Receives into ring B; whether there is more that could be received.
     pub(super) fn run_downlink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
         let mut budget = relay.budget;
@@ -47,6 +36,11 @@ impl Connection {
                 Downlink::Open => {}
             }
             if self.reader_gone() {
+                // Both ends may have been closed since this turn began.
+                if self.is_left() {
+                    self.leave(relay)?;
+                    continue;
+                }
                 if let Some(socket) = &self.socket {
                     // Fails only if the connection is gone already.
                     let _ = socket.shutdown(Shutdown::Read);
@@ -78,12 +72,11 @@ impl Connection {
                 Ok(0) => self.downlink = Downlink::Ending,
                 Ok(len) => {
                     self.to_arca.commit(len);
-                    self.unannounced += len;
-                    if len < BULK || self.unannounced >= self.to_arca.capacity() / 4 {
-                        self.announce(relay);
-                    } else if !std::mem::replace(&mut self.deferred, true) {
-                        relay.deferred.push((self.id, 0));
+                    if self.to_arca.take_data_wanted() {
+                        relay.wakes.mark_data(self.slot);
                     }
+                    let full = self.to_arca.free()? < self.to_arca.capacity() / 2;
+                    relay.wakes.came(len, full);
                     budget -= len.min(budget);
                     relay.stats.bytes_from_tcp += len as u64;
                     // A short count: nothing is left, unless an end or an error
@@ -100,7 +93,7 @@ impl Connection {
 
     /// TCP has come to its end: tells Arca, a draft peer only once it has read
     /// everything.
-    fn end_downlink(&mut self, relay: &Relay) -> Result<(), Lie> {
+    fn end_downlink(&mut self, relay: &mut Relay) -> Result<(), Lie> {
         let unread = self.to_arca.free()? < self.to_arca.capacity();
         if unread && !relay.greeted && !self.reader_gone() {
             self.to_arca.want_room();

@@ -98,10 +98,6 @@ pub(crate) struct Connection {
     condemned: bool,
     /// Arca is gone: both ends count as closed by it.
     orphaned: bool,
-    /// Bytes in ring B that Arca was not told of.
-    unannounced: usize,
-    /// It is in the list of those whose announcement is put off.
-    pub(crate) deferred: bool,
     /// It waits in the monitor's queue.
     pub(crate) queued: bool,
     /// SO_LINGER as Arca set it, in the encoding of the wire. It is not given
@@ -141,8 +137,6 @@ impl Connection {
             leaving: false,
             condemned: false,
             orphaned: false,
-            unannounced: 0,
-            deferred: false,
             queued: false,
             linger: 0,
             region,
@@ -239,19 +233,19 @@ impl Connection {
     }
 
     /// Closes ring A's reading end.
-    fn close_read(&mut self, relay: &Relay) {
+    fn close_read(&mut self, relay: &mut Relay) {
         if !self.from_arca.is_closed() {
             self.from_arca.close();
-            relay.notifier.mark(self.slot);
+            relay.wakes.mark(self.slot);
         }
     }
 
     /// Closes ring B's writing end.
-    fn close_write(&mut self, relay: &Relay) {
+    fn close_write(&mut self, relay: &mut Relay) {
         self.downlink = Downlink::Done;
         if !self.to_arca.is_closed() {
             self.to_arca.close();
-            relay.notifier.mark(self.slot);
+            relay.wakes.mark(self.slot);
         }
     }
 

@@ -73,6 +73,7 @@ impl Connection {
                     self.ready.writable = len == data.len();
                     budget -= len.min(budget);
                     relay.stats.bytes_to_tcp += len as u64;
+                    relay.wakes.sent(len);
                     self.consume(len, relay);
                 }
                 Err(Errno::EAGAIN) => self.ready.writable = false,
@@ -92,11 +93,11 @@ impl Connection {
     }
 
     /// Gives room back, and tells an Arca that waits for it.
-    fn consume(&mut self, len: usize, relay: &Relay) {
+    fn consume(&mut self, len: usize, relay: &mut Relay) {
         self.from_arca.consume(len);
         let enough = self.from_arca.capacity() / 2;
         if self.from_arca.take_room_wanted(enough) {
-            relay.notifier.mark(self.slot);
+            relay.wakes.mark(self.slot);
         }
     }
 
@@ -107,7 +108,7 @@ impl Connection {
     }
 
     /// Ring A has come to its orderly end.
-    fn finish_uplink(&mut self, relay: &Relay) {
+    fn finish_uplink(&mut self, relay: &mut Relay) {
         self.uplink = Uplink::Done;
         if self.leaving {
             self.close_socket();
@@ -120,7 +121,7 @@ impl Connection {
     }
 
     /// Drops what is in ring A.
-    pub(super) fn discard(&mut self, relay: &Relay) -> Result<(), Lie> {
+    pub(super) fn discard(&mut self, relay: &mut Relay) -> Result<(), Lie> {
         // The flag is looked at before the ring.
         let over = self.writer_gone();
         let len = self.from_arca.available()?;

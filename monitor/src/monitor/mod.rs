@@ -142,7 +142,7 @@ impl Monitor {
             // A vector of zeros: touched only where it is used.
             slots: vec![0; slots],
             standards: link.standards,
-            pace: Pace::new(config.busy_poll),
+            pace: Pace::new(),
             farewell: None,
             regions: Regions::new(link.allocator, config.pipe_sizes, limits.arena_percent),
             arena,
@@ -196,7 +196,8 @@ impl Monitor {
             }
             answered += self.accept_on(id)?;
         }
-        self.control.tell(&self.relay.notifier);
+        self.control.tell(&mut self.relay.wakes);
+        self.relay.wakes.flush();
         Ok(answered)
     }
 
@@ -210,7 +211,7 @@ impl Monitor {
         let before = self.relay.stats;
         let busy = self.turn(false)?;
         // The caller may do anything now, sleep included.
-        self.announce(0);
+        self.relay.wakes.flush();
         let moved = self.relay.stats.moved_since(&before);
         Ok(Progress { moved, busy })
     }
@@ -224,8 +225,8 @@ impl Monitor {
     pub fn serve_one(&mut self) -> Result<bool, Violation> {
         loop {
             if self.serve_frame()? {
-                self.announce(0);
-                self.control.tell(&self.relay.notifier);
+                self.control.tell(&mut self.relay.wakes);
+                self.relay.wakes.flush();
                 return Ok(true);
             }
             self.control_ready = false;

@@ -148,7 +148,8 @@ impl Monitor {
             self.regions.free(connection.into_region(true), false);
         }
         self.regions.end_quarantine();
-        self.control.close(&self.relay.notifier);
+        self.control.close(&mut self.relay.wakes);
+        self.relay.wakes.flush();
         self.relay.end_log();
         self.publish();
     }

@@ -6,16 +6,15 @@ use super::Monitor;
 use crate::connection::Step;
 use crate::reactor::{Source, Timeout};
 use crate::violation::Violation;
-use arca_shared::patience::Patience;
 use std::time::{Duration, Instant};
 
 /// Shortest and longest tick of polling mode.
 const TICK_MIN: Duration = Duration::from_micros(50);
 const TICK_MAX: Duration = Duration::from_millis(1);
-/// Turns for which an announcement is put off at most.
-const DEFER: u8 = 4;
-/// Looks at the ready set for each look at the epoll, while looking for work.
-const LOOKS: u32 = 16;
+/// Looks at the ready set for each look at the clock.
+const LOOKS: u32 = 4;
+/// Turns after an answer that the epoll is not asked in, at most, in a row.
+const ANSWERS: u32 = 16;
 
 /// When the monitor looks for work by itself, rather than to be woken.
 #[derive(Debug)]
@@ -24,19 +23,19 @@ pub(super) struct Pace {
     pub(super) polling: bool,
     /// The next tick of polling mode.
     tick: Duration,
-    /// How long to look for work before sleeping.
-    patience: Patience,
-    /// Epoll was asked and no turn has used what it said.
+    /// The epoll was asked and no turn has used what it said, or need not be.
     pub(super) asked: bool,
+    /// Answers of the guest that were looked for and found.
+    answers: u32,
 }
 
 impl Pace {
-    pub(super) fn new(busy_max: Duration) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             polling: true,
             tick: TICK_MIN,
-            patience: Patience::new(nanos(busy_max)),
             asked: false,
+            answers: 0,
         }
     }
 
@@ -47,10 +46,6 @@ impl Pace {
             false => (self.tick * 2).min(TICK_MAX),
         };
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(fuzzing)]
@@ -84,8 +79,8 @@ impl Monitor {
         }
         self.accept_ready()?;
         self.run_queue();
-        self.announce(DEFER);
-        self.control.tell(&self.relay.notifier);
+        self.control.tell(&mut self.relay.wakes);
+        self.relay.wakes.settle(false);
         self.publish();
         let requests_left = requests && self.control_ready && !self.is_stopping();
         Ok(!self.queue.is_empty() || !self.accepting.is_empty() || requests_left)
@@ -221,7 +216,9 @@ impl Monitor {
                 continue;
             };
             connection.queued = false;
-            match connection.run(&mut self.relay) {
+            let step = connection.run(&mut self.relay);
+            self.relay.wakes.settle(false);
+            match step {
                 Step::Idle => {}
                 Step::Again => {
                     connection.queued = true;
@@ -232,72 +229,41 @@ impl Monitor {
         }
     }
 
-    /// Makes the announcements that were put off for `turns` turns or more.
-    pub(super) fn announce(&mut self, turns: u8) {
-        let Self {
-            relay, connections, ..
-        } = self;
-        let mut deferred = std::mem::take(&mut relay.deferred);
-        deferred.retain_mut(|(id, age)| {
-            *age += 1;
-            let Some(connection) = connections.get_mut(*id) else {
-                return false;
-            };
-            if *age < turns {
-                return true;
-            }
-            connection.deferred = false;
-            connection.announce(relay);
-            false
-        });
-        relay.deferred = deferred;
-    }
-
-    /// Sleeps until there is something to do, after looking for it for a while
-    /// if that has paid off lately.
+    /// Sleeps until there is something to do.
     pub(super) fn sleep(&mut self) {
-        let look = match self.pace.polling {
-            true => 0,
-            false => self.pace.patience.look(),
-        };
-        if look > 0 && self.look_for_work(look) {
+        let told = self.relay.wakes.take_told();
+        if told && !self.pace.polling && self.look_for_answer() {
             return;
         }
-        self.announce(0);
+        self.relay.wakes.settle(true);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.raise();
         // Looked at once more after the flag is up.
         if !self.relay.notifier.area().to_monitor().any() {
             let timeout = self.timeout();
-            let since = (!self.pace.polling && look == 0).then(Instant::now);
             self.reactor.wait(timeout);
             self.pace.asked = true;
             self.relay.stats.epoll_turns += 1;
-            if let Some(since) = since {
-                self.pace.patience.slept(nanos(since.elapsed()));
-            }
         }
         self.relay.notifier.area().monitor().lower();
     }
 
-    /// Looks for work for at most `limit` nanoseconds; whether it came.
-    fn look_for_work(&mut self, limit: u64) -> bool {
+    /// Looks for the answer of a guest that was just told something; whether it
+    /// came. To sleep at once would have the guest ring; to look for what the
+    /// network brings, or for longer, would take the core from a peer on this host.
+    fn look_for_answer(&mut self) -> bool {
         let began = Instant::now();
         loop {
             for _ in 0..LOOKS {
                 if self.relay.notifier.area().to_monitor().any() {
-                    self.pace.patience.found();
+                    // The network has its turn after a few answers.
+                    self.pace.asked = self.pace.answers % ANSWERS != 0;
+                    self.pace.answers = self.pace.answers.wrapping_add(1);
                     return true;
                 }
                 std::hint::spin_loop();
             }
-            if self.reactor.wait(Timeout::Now) > 0 {
-                self.pace.asked = true;
-                self.pace.patience.found();
-                return true;
-            }
-            if nanos(began.elapsed()) >= limit {
-                self.pace.patience.in_vain();
+            if began.elapsed() >= self.config.busy_poll {
                 return false;
             }
         }
@@ -305,6 +271,9 @@ impl Monitor {
 
     /// How long to sleep if nothing happens.
     fn timeout(&self) -> Timeout {
+        if let Some(due) = self.relay.wakes.due() {
+            return Timeout::Tick(due);
+        }
         let deadlines = [self.retry_at, self.stop_deadline()];
         let nearest = deadlines.into_iter().flatten().min();
         let left = nearest.map(|at| at.saturating_duration_since(Instant::now()));
