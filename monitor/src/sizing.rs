@@ -26,16 +26,16 @@ impl Default for PipeSizes {
 
 impl PipeSizes {
     /// The size for the next pipe, where `used` of `capacity` bytes are taken
-    /// by data pipes. In an arena of 1 GiB: 8 of the largest, 32 of a quarter of
-    /// that, 256 of a sixteenth, then a thirty-second up to seven eighths of the
+    /// by data pipes. In an arena of 1 GiB: 4 of the largest, 224 of an eighth of
+    /// that, 512 of a sixteenth, then a thirty-second up to seven eighths of the
     /// arena, and then the smallest.
     #[must_use]
     pub fn next(&self, used: u64, capacity: u64) -> u64 {
         let size = if used < capacity / 64 {
             self.largest
-        } else if used < capacity / 32 {
-            self.largest / 4
-        } else if used < capacity / 16 {
+        } else if used < capacity / 8 {
+            self.largest / 8
+        } else if used < capacity / 4 {
             self.largest / 16
         } else if used < capacity / 8 * 7 {
             self.largest / 32
@@ -60,19 +60,17 @@ mod tests {
     fn the_fuller_the_smaller() {
         let sizes = PipeSizes::default();
         let kib = |used| sizes.next(used, 1 << 30) >> 10;
-        assert_eq!(kib(0), 2048);
-        assert_eq!(kib((16 << 20) - 1), 2048);
+        assert_eq!(kib(0), 4096);
+        assert_eq!(kib((16 << 20) - 1), 4096);
         assert_eq!(kib(16 << 20), 512);
-        assert_eq!(kib(32 << 20), 128);
-        assert_eq!(kib(64 << 20), 64);
+        assert_eq!(kib(128 << 20), 256);
+        assert_eq!(kib(256 << 20), 128);
         assert_eq!(kib(896 << 20), 8);
         assert_eq!(kib(1 << 30), 8);
         let ladder: Vec<_> =
-            std::iter::successors(Some(2048 << 10), |&s| sizes.smaller(s)).collect();
-        assert_eq!(
-            ladder,
-            [2048 << 10, 512 << 10, 128 << 10, 32 << 10, 8 << 10]
-        );
+            std::iter::successors(Some(4096 << 10), |&s| sizes.smaller(s)).collect();
+        let kib = [4096, 1024, 256, 64, 16, 8];
+        assert_eq!(ladder, kib.map(|kib| kib << 10));
     }
 
     #[test]

@@ -108,12 +108,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Joins a connected socket and a fresh pipe, which lies in `region`.
+    /// Joins a connected socket and a fresh pipe, which lies in `region`. `eager`:
+    /// there may be something to read already; else epoll says when there is.
     pub(crate) fn new(
         id: u32,
         socket: Socket,
         pipe: BidirectionalPipe,
         region: PipeRegion,
+        eager: bool,
     ) -> Self {
         let slot = Slot::from(pipe.shm_offset());
         let (to_arca, from_arca) = pipe.into_split();
@@ -125,10 +127,9 @@ impl Connection {
             downlink: Downlink::Open,
             from_arca,
             to_arca,
-            // A fresh socket can be written to; what there is to read, epoll
-            // says when the socket is added to it.
+            // A fresh socket can be written to.
             ready: Readiness {
-                readable: false,
+                readable: eager,
                 writable: true,
                 insist: false,
                 failed: false,

@@ -140,7 +140,10 @@ impl Monitor {
             self.regions.give_back(region);
             return Err(Errno::ENFILE);
         }
-        let make = |id| Connection::new(id, socket, pipe, region);
+        // Who connects has often sent something by now, and then Arca gets both at
+        // once.
+        let eager = listener_id != 0;
+        let make = |id| Connection::new(id, socket, pipe, region, eager);
         let id = self.connections.insert(make).ok_or(Errno::ENFILE)?;
         let source = Source::Connection(id);
         let added = match self.connections.get(id).and_then(Connection::socket) {
