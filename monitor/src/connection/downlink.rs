@@ -19,6 +19,10 @@ pub(crate) enum Downlink {
     Done,
 }
 
+/// Room that is enough for a receive: more that lies beyond the wrap is left for
+/// the next one.
+const PIECE: usize = 16 << 10;
+
 impl Connection {
     /// Receives into ring B; whether there is more that could be received.
     pub(super) fn run_downlink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
@@ -58,7 +62,7 @@ impl Connection {
             if budget == 0 {
                 return Ok(true);
             }
-            let room = self.to_arca.room_parts(budget.min(CHUNK))?;
+            let room = self.to_arca.room_parts(budget.min(CHUNK))?.in_one(PIECE);
             if room.is_empty() {
                 // The ring is looked at once more after the wish.
                 self.to_arca.want_room();

@@ -75,6 +75,19 @@ impl Parts {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Without the second piece, if the first has `enough` bytes: one piece is
+    /// cheaper to hand to the kernel than two.
+    #[must_use]
+    pub fn in_one(self, enough: usize) -> Self {
+        match self.first.1 >= enough {
+            true => Self {
+                second: (self.second.0, 0),
+                ..self
+            },
+            false => self,
+        }
+    }
 }
 
 impl ArenaRing {
