@@ -7,7 +7,7 @@ use arca_shared::layout::MAX_VCPUS;
 use arca_shared::notify::{NotifyArea, Slot};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::link::LinkError;
 
@@ -105,10 +105,7 @@ impl GuestNotifier {
     /// of now: a vCPU that goes to sleep later finds the mark by itself.
     pub(crate) fn mark_quietly(&self, slot: Slot) -> bool {
         self.area.to_guest().mark(slot);
-        // Pairs with the fence in `Sleeper::raise`: a flag that is not seen here is
-        // raised by a vCPU that then sees the mark.
-        fence(Ordering::SeqCst);
-        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).is_up());
+        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).sleeps());
         if !asleep {
             // Relaxed: a counter.
             self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,8 @@
 //! does; and a vCPU that is woken beside a monitor that has more for it takes the
 //! core from the monitor. So a mark is made at once, but the wake is owed:
 //!
-//! - It is sent when the monitor has nothing else to do, or after [`HOLD`].
+//! - It is sent when the monitor has nothing else to do, or after a tenth of a
+//!   millisecond.
 //! - If the last one carried much and nobody waits for the next, it is put off
 //!   until a while after the last one, and carries all that comes in between.
 //!
@@ -15,20 +16,33 @@ use arca_shared::notify::Slot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a monitor that is busy keeps a wake back.
-const HOLD: Duration = Duration::from_micros(100);
 /// A wake that carried this many bytes is one of a stream.
 const BULK: usize = 64 << 10;
-/// From such a wake to the next: a quarter of what fills the largest ring.
-const BULK_PAUSE: Duration = Duration::from_micros(300);
 /// A wake that carried this many marks is one of a crowd.
 const CROWD: u32 = 8;
-/// From such a wake to the next.
-const CROWD_PAUSE: Duration = Duration::from_micros(80);
+
+/// How long wakes are put off.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    /// How long a monitor that is busy keeps a wake back.
+    hold: Duration,
+    /// From a wake of a stream to the next: half of the largest ring fills in
+    /// that time, so that the guest takes from one half what goes into the other.
+    bulk: Duration,
+    /// From a wake of a crowd to the next.
+    crowd: Duration,
+}
+
+const TIMING: Timing = Timing {
+    hold: Duration::from_micros(100),
+    bulk: Duration::from_micros(300),
+    crowd: Duration::from_micros(80),
+};
 
 /// The wakes that the monitor owes the guest.
 pub(crate) struct Wakes {
     notifier: Arc<GuestNotifier>,
+    timing: Timing,
     owed: Option<Owed>,
     /// When the last wake was sent, and how long the next one waits after it.
     last: Option<(Instant, Duration)>,
@@ -52,6 +66,7 @@ impl Wakes {
     pub(crate) fn new(notifier: Arc<GuestNotifier>) -> Self {
         Self {
             notifier,
+            timing: TIMING,
             owed: None,
             last: None,
             asking: false,
@@ -103,7 +118,7 @@ impl Wakes {
         let Some(owed) = self.owed else {
             return;
         };
-        let ripe = idle || owed.since.elapsed() >= HOLD;
+        let ripe = idle || owed.since.elapsed() >= self.timing.hold;
         if ripe && (owed.urgent || self.pause().is_none()) {
             self.send(owed);
         }
@@ -121,8 +136,8 @@ impl Wakes {
         self.owed = None;
         self.notifier.wake();
         let pause = match owed {
-            Owed { marks: CROWD.., .. } => Some(CROWD_PAUSE),
-            Owed { bytes: BULK.., .. } if !self.asking => Some(BULK_PAUSE),
+            Owed { marks: CROWD.., .. } => Some(self.timing.crowd),
+            Owed { bytes: BULK.., .. } if !self.asking => Some(self.timing.bulk),
             _ => None,
         };
         self.last = pause.map(|pause| (Instant::now(), pause));
@@ -146,5 +161,124 @@ impl Wakes {
     /// it is likely to answer at once.
     pub(crate) fn take_told(&mut self) -> bool {
         std::mem::take(&mut self.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::VcpuWaker;
+    use crate::testing::test_arena;
+    use arca_shared::buddy::BuddyAllocator;
+
+    struct Nobody;
+
+    impl VcpuWaker for Nobody {
+        fn wake(&self, _: usize) {}
+    }
+
+    const SLOT: Slot = Slot(3);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Wakes whose pauses are longer than any test.
+    fn wakes() -> Wakes {
+        let allocator = BuddyAllocator::new(test_arena(1 << 20));
+        let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("room");
+        Wakes {
+            timing: Timing {
+                hold: LONG,
+                bulk: LONG,
+                crowd: LONG,
+            },
+            ..Wakes::new(Arc::new(notifier))
+        }
+    }
+
+    impl Wakes {
+        /// The guest's vCPU goes to sleep.
+        fn sleep(&self) {
+            self.notifier.area().vcpu(0).raise();
+        }
+
+        fn sent_so_far(&self) -> u64 {
+            self.notifier.wakes().0
+        }
+    }
+
+    #[test]
+    fn nothing_is_owed_to_a_guest_that_is_awake() {
+        let mut wakes = wakes();
+        wakes.mark(SLOT);
+        assert_eq!(wakes.due(), None);
+        assert!(wakes.take_told() && !wakes.take_told());
+        assert!(wakes.notifier.area().to_guest().any());
+        wakes.flush();
+        assert_eq!(wakes.sent_so_far(), 0);
+    }
+
+    #[test]
+    fn a_busy_monitor_keeps_a_wake_back_and_an_idle_one_sends_it() {
+        let mut wakes = wakes();
+        wakes.sleep();
+        wakes.mark_data(SLOT);
+        wakes.mark(SLOT);
+        wakes.settle(false);
+        assert_eq!(wakes.sent_so_far(), 0);
+        assert_eq!(wakes.due(), Some(Duration::ZERO));
+        wakes.timing.hold = Duration::ZERO;
+        wakes.settle(false);
+        assert_eq!((wakes.sent_so_far(), wakes.due()), (1, None));
+        wakes.sleep();
+        wakes.timing.hold = LONG;
+        wakes.mark_data(SLOT);
+        wakes.settle(true);
+        assert_eq!((wakes.sent_so_far(), wakes.due()), (2, None));
+    }
+
+    /// A wake that carries `bytes`, or as many marks as a crowd makes.
+    fn after_a_wake(bytes: usize, marks: u32) -> Wakes {
+        let mut wakes = wakes();
+        wakes.sleep();
+        for _ in 0..marks {
+            wakes.mark_data(SLOT);
+        }
+        wakes.came(bytes, false);
+        wakes.settle(true);
+        assert_eq!(wakes.sent_so_far(), 1);
+        wakes.sleep();
+        wakes
+    }
+
+    #[test]
+    fn streams_and_crowds_are_woken_for_again_after_a_pause() {
+        for (bytes, marks) in [(BULK, 1), (1, CROWD)] {
+            let mut wakes = after_a_wake(bytes, marks);
+            wakes.mark_data(SLOT);
+            wakes.settle(true);
+            assert_eq!(wakes.sent_so_far(), 1);
+            assert!(wakes.due().is_some_and(|due| due > LONG / 2));
+            // A ring that fills does not wait, nor does a close or a reply.
+            wakes.came(1, true);
+            wakes.settle(true);
+            assert_eq!(wakes.sent_so_far(), 2);
+        }
+        let mut wakes = after_a_wake(BULK - 1, CROWD - 1);
+        wakes.mark_data(SLOT);
+        wakes.settle(true);
+        assert_eq!(wakes.sent_so_far(), 2);
+    }
+
+    #[test]
+    fn who_asks_for_much_is_answered_at_once() {
+        let mut wakes = wakes();
+        for _ in 0..3 {
+            let before = wakes.sent_so_far();
+            wakes.sent(100);
+            wakes.sleep();
+            wakes.mark_data(SLOT);
+            wakes.came(4 * BULK, false);
+            wakes.settle(true);
+            assert_eq!(wakes.sent_so_far(), before + 1);
+        }
     }
 }

@@ -122,7 +122,7 @@ fn the_first_doorbell_ends_polling_and_idling_costs_nothing() {
         (session.handle.stats().doorbells == 1).then_some(())
     });
     until("the monitor to sleep", || {
-        session.peer.area.monitor().is_up().then_some(())
+        session.peer.area.monitor().sleeps().then_some(())
     });
     let before = turns();
     std::thread::sleep(Duration::from_millis(300));
@@ -148,7 +148,7 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     let (mut host, _) = listener.accept().expect("accepts");
     // Takes away what is marked by now, when nothing more will be.
     until("the monitor to sleep", || {
-        session.peer.area.monitor().is_up().then_some(())
+        session.peer.area.monitor().sleeps().then_some(())
     });
     session.peer.area.to_guest().take(|_| {});
     let wakes = session.waker.0.load(Ordering::SeqCst);
@@ -164,7 +164,7 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     assert_eq!(stream.read_exact(7), b"wake up");
     // The other way: bytes alone are not seen, the mark and the bell are.
     until("the monitor to sleep", || {
-        session.peer.area.monitor().is_up().then_some(())
+        session.peer.area.monitor().sleeps().then_some(())
     });
     stream.send(b"you too");
     assert!(stream.pipe.outgoing().take_data_wanted());

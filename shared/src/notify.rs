@@ -169,16 +169,19 @@ impl<'a> Sleeper<'a> {
     /// has to wake the sleeper.
     #[must_use]
     pub fn take(&self) -> bool {
+        // Relaxed: nothing is read on the strength of the flag.
+        self.sleeps() && self.0.swap(AWAKE, Ordering::Relaxed) == ASLEEP
+    }
+
+    /// For a sender, after it published and marked: whether the sleeper sleeps. One
+    /// that does has to be woken ([`Sleeper::take`]), now or later; one that does
+    /// not finds the mark by itself.
+    #[must_use]
+    pub fn sleeps(&self) -> bool {
         // The fence pairs with the one in `raise`: either we see the flag, or
         // the sleeper sees what we published.
         fence(Ordering::SeqCst);
         // Relaxed: nothing is read on the strength of the flag.
-        self.0.load(Ordering::Relaxed) == ASLEEP && self.0.swap(AWAKE, Ordering::Relaxed) == ASLEEP
-    }
-
-    /// Whether the flag is up, without taking it down.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
         self.0.load(Ordering::Relaxed) == ASLEEP
     }
 }

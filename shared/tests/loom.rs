@@ -373,6 +373,48 @@ fn planted_in_a_sleeping_receiver() {
     catches("no second look", "no_wake_up_is_lost");
 }
 
+/// A sender that marks two slots and owes the receiver one wake for both: it looks
+/// after each mark whether the receiver sleeps, and wakes it when all is done. At
+/// most 3 preemptions.
+#[test]
+fn a_wake_that_is_owed_comes() {
+    let look_again = !planted("no second look");
+    let every_mark = !planted("only the first mark counts");
+    explore(3, move || {
+        let area = Area::new();
+        let sender = {
+            let area = area.clone();
+            thread::spawn(move || {
+                let mut owed = false;
+                for slot in 0..2 {
+                    area.values[slot].store(1, Ordering::Relaxed);
+                    area.set().mark(Slot(slot as u32));
+                    if slot == 0 || every_mark {
+                        owed |= area.sleeper(0).sleeps();
+                    }
+                }
+                if owed && area.sleeper(0).take() {
+                    area.parks[0].wake();
+                }
+            })
+        };
+        let mut got = 0;
+        while got < 2 {
+            match area.receive() {
+                0 => area.sleep(0, look_again),
+                count => got += count,
+            }
+        }
+        sender.join().expect("the sender is done");
+    });
+}
+
+#[test]
+fn planted_in_a_wake_that_is_owed() {
+    catches("no second look", "a_wake_that_is_owed_comes");
+    catches("only the first mark counts", "a_wake_that_is_owed_comes");
+}
+
 /// One sender, two waiters that take turns to sleep: the mark is acted on by one
 /// of them, and nobody sleeps for ever while it stands. At most 2 preemptions.
 #[test]
