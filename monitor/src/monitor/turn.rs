@@ -257,7 +257,7 @@ impl Monitor {
             for _ in 0..LOOKS {
                 if self.relay.notifier.area().to_monitor().any() {
                     // The network has its turn after a few answers.
-                    self.pace.asked = self.pace.answers % ANSWERS != 0;
+                    self.pace.asked = !self.pace.answers.is_multiple_of(ANSWERS);
                     self.pace.answers = self.pace.answers.wrapping_add(1);
                     return true;
                 }

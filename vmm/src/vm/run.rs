@@ -135,6 +135,7 @@ fn start_vcpu(vcpu: Vcpu, machine: &Arc<Machine>, entrance: &Entrance) -> io::Re
 fn start_monitor(mut monitor: Monitor, entrance: &Entrance) -> io::Result<Worker> {
     let inside = entrance.clone();
     guarded("monitor", &entrance.control, move || {
+        precise_timers();
         if !inside.enter(Role::Relay) {
             return;
         }
