@@ -10,6 +10,7 @@ use arca_tests::talk::Talk;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sha2::{Digest, Sha256};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -144,15 +145,23 @@ fn tolerate(result: io::Result<()>) {
     }
 }
 
+/// A listener with room for all clients at once. With std's 128, Linux drops what
+/// does not fit, and once it falls back to SYN cookies a client may believe in a
+/// connection that was never queued.
+fn listen() -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&anywhere.into()).expect("a free port");
+    socket.listen(2 * COUNT as i32).expect("listens");
+    // Linux takes this for how long an accept may wait.
+    socket.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    socket.into()
+}
+
 /// Everything on a guest with so many vCPUs.
 fn crowd(vcpus: usize) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listener = listen();
     let address = listener.local_addr().expect("bound").to_string();
-    // Linux takes this for how long an accept may wait.
-    let socket = socket2::SockRef::from(&listener);
-    socket
-        .set_read_timeout(Some(std::time::Duration::from_secs(8)))
-        .expect("a deadline");
     let args = [address, COUNT.to_string(), LEN.to_string()];
     let args = args.each_ref().map(String::as_str);
     let mut guest = Talk::start("crowd", &args, |config| config.vcpus = vcpus);
