@@ -28,17 +28,20 @@ impl PipeSizes {
     /// The size for the next pipe, where `used` of `capacity` bytes are taken
     /// by data pipes. In an arena of 1 GiB: 4 of the largest, 224 of an eighth of
     /// that, 512 of a sixteenth, then a thirty-second up to seven eighths of the
-    /// arena, and then the smallest.
+    /// arena, and then the smallest. No pipe takes more than a thirty-second of a
+    /// small arena.
     #[must_use]
     pub fn next(&self, used: u64, capacity: u64) -> u64 {
+        let share = (capacity / 32).max(1).ilog2();
+        let largest = self.largest.min(1 << share);
         let size = if used < capacity / 64 {
-            self.largest
+            largest
         } else if used < capacity / 8 {
-            self.largest / 8
+            largest / 8
         } else if used < capacity / 4 {
-            self.largest / 16
+            largest / 16
         } else if used < capacity / 8 * 7 {
-            self.largest / 32
+            largest / 32
         } else {
             self.smallest
         };
@@ -67,6 +70,9 @@ mod tests {
         assert_eq!(kib(256 << 20), 128);
         assert_eq!(kib(896 << 20), 8);
         assert_eq!(kib(1 << 30), 8);
+        let kib = |used| sizes.next(used, 64 << 20) >> 10;
+        assert_eq!([0, 1 << 20, 8 << 20].map(kib), [2048, 256, 128]);
+        assert_eq!(sizes.next(0, 0), 8 << 10);
         let ladder: Vec<_> =
             std::iter::successors(Some(4096 << 10), |&s| sizes.smaller(s)).collect();
         let kib = [4096, 1024, 256, 64, 16, 8];
