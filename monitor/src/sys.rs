@@ -56,10 +56,14 @@ pub(crate) fn receive(socket: &Socket, room: &Parts) -> Result<usize, Errno> {
     retry(|| unsafe { libc::recvmsg(fd, &mut message, libc::MSG_DONTWAIT) })
 }
 
-/// Sends the data of a ring.
-pub(crate) fn send(socket: &Socket, data: &Parts) -> Result<usize, Errno> {
+/// Sends the data of a ring. `more`: what follows it is there, and is sent next;
+/// then the last, short segment waits for it. See [`push`].
+pub(crate) fn send(socket: &Socket, data: &Parts, more: bool) -> Result<usize, Errno> {
     let fd = socket.as_raw_fd();
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let mut flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    if more {
+        flags |= libc::MSG_MORE;
+    }
     if data.second.1 == 0 {
         let (address, len) = (data.first.0.as_ptr().cast(), data.first.1);
         // SAFETY: as below. One piece has a cheaper call.
@@ -71,6 +75,23 @@ pub(crate) fn send(socket: &Socket, data: &Parts) -> Result<usize, Errno> {
     // inside the mapping that the ring keeps; the header outlives the call. The
     // guest may change the bytes meanwhile: then it sends other bytes.
     retry(|| unsafe { libc::sendmsg(fd, &message, flags) })
+}
+
+/// Has the kernel send what it keeps back.
+///
+/// It sends no short segment while another is unacknowledged (Nagle's algorithm),
+/// and a peer may take 40 ms to acknowledge one (tcp(7), delayed acknowledgements).
+/// A program that writes a stream makes one short segment, at its end. A relay
+/// makes one whenever it has caught up with the program, and the stream's end would
+/// wait for the one before.
+pub(crate) fn push(socket: &Socket) {
+    let socket = SockRef::from(socket);
+    // All fail only if the connection is gone. Where Arca turned Nagle's algorithm
+    // off itself, nothing is kept back, and it stays off.
+    if matches!(socket.tcp_nodelay(), Ok(false)) {
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_nodelay(false);
+    }
 }
 
 /// Whether a byte has come that nobody has read.
@@ -170,4 +191,46 @@ pub(crate) fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> 
     // SAFETY: the value is ours to read and of that length.
     retry(|| unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) as isize })
         .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::ptr::NonNull;
+
+    /// Bytes that the kernel keeps back: written, and not sent even once.
+    fn kept_back(socket: &Socket) -> i32 {
+        /// SIOCOUTQNSD of linux/sockios.h.
+        const OUTQ_NOT_SENT: libc::c_ulong = 0x894b;
+        let mut count: libc::c_int = 0;
+        // SAFETY: the request stores an int, which is ours.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), OUTQ_NOT_SENT, &raw mut count) };
+        assert_eq!(result, 0);
+        count
+    }
+
+    #[test]
+    fn a_push_leaves_nothing_behind_and_the_option_as_it_was() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let socket = Socket::from(TcpStream::connect(address).expect("it listens"));
+        let mut bytes = *b"short";
+        let start = NonNull::new(bytes.as_mut_ptr()).expect("not null");
+        let data = || Parts {
+            first: (start, bytes.len()),
+            second: (start, 0),
+        };
+        for nodelay in [false, true] {
+            socket.set_tcp_nodelay(nodelay).expect("an option");
+            assert_eq!(send(&socket, &data(), true), Ok(bytes.len()));
+            if !nodelay {
+                assert_eq!(kept_back(&socket), bytes.len() as i32);
+                push(&socket);
+                assert_eq!(kept_back(&socket), 0);
+            }
+            push(&socket);
+            assert_eq!(socket.tcp_nodelay().expect("an option"), nodelay);
+        }
+    }
 }

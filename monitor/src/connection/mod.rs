@@ -39,6 +39,7 @@ mod ending;
 mod uplink;
 
 pub(crate) use downlink::Downlink;
+use uplink::Burst;
 pub(crate) use uplink::Uplink;
 
 use crate::relay::Relay;
@@ -90,6 +91,8 @@ pub(crate) struct Connection {
     /// Ring B, toward Arca.
     to_arca: Producer<ArenaRing>,
     ready: Readiness,
+    /// What is being sent in a row.
+    burst: Burst,
     /// An errno is in header B.
     has_errno: bool,
     /// Arca closed both ends: the socket is closed as soon as ring A is empty.
@@ -134,6 +137,7 @@ impl Connection {
                 insist: false,
                 failed: false,
             },
+            burst: Burst::default(),
             has_errno: false,
             leaving: false,
             condemned: false,

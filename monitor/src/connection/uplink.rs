@@ -19,6 +19,32 @@ pub(crate) enum Uplink {
     Done,
 }
 
+/// What was sent in a row, with more there each time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Burst {
+    bytes: usize,
+    /// The one before was long.
+    follows: bool,
+}
+
+impl Burst {
+    /// So many bytes are full segments, with a short one at their end.
+    const LONG: usize = 64 << 10;
+
+    /// Takes note of a piece that was sent; whether the kernel is to keep nothing
+    /// of it back ([`sys::push`]): the end of a long burst, or what comes right
+    /// after one.
+    fn sent(&mut self, len: usize, more: bool) -> bool {
+        self.bytes += len;
+        if more {
+            return false;
+        }
+        let long = std::mem::take(&mut self.bytes) > Self::LONG;
+        let follows = std::mem::replace(&mut self.follows, long);
+        long || follows
+    }
+}
+
 impl Connection {
     /// Sends what is in ring A; whether there is more that could be sent.
     pub(super) fn run_uplink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
@@ -32,7 +58,8 @@ impl Connection {
                 }
                 Uplink::Open => {}
             }
-            if budget == 0 {
+            // Not the last few bytes of it: they would be a segment of their own.
+            if budget < CHUNK / 2 && budget < relay.budget {
                 return Ok(true);
             }
             let data = self.from_arca.data_parts(budget.min(CHUNK))?;
@@ -59,6 +86,7 @@ impl Connection {
                 }
                 continue;
             }
+            let more = self.from_arca.available()? > data.len();
             let Some(socket) = &self.socket else {
                 self.uplink = Uplink::Discarding;
                 continue;
@@ -66,7 +94,7 @@ impl Connection {
             if !self.ready.writable {
                 return Ok(false);
             }
-            match sys::send(socket, &data) {
+            match sys::send(socket, &data, more) {
                 Ok(len) => {
                     // A short count: the socket's buffer is full, and epoll
                     // says when it is not.
@@ -74,6 +102,9 @@ impl Connection {
                     budget -= len.min(budget);
                     relay.stats.bytes_to_tcp += len as u64;
                     relay.wakes.sent(len);
+                    if self.burst.sent(len, more || !self.ready.writable) {
+                        sys::push(socket);
+                    }
                     self.consume(len, relay);
                 }
                 Err(Errno::EAGAIN) => self.ready.writable = false,
@@ -134,5 +165,24 @@ impl Connection {
             self.from_arca.want_data();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Burst;
+
+    #[test]
+    fn the_end_of_a_long_burst_is_pushed_and_what_follows_it() {
+        let mut burst = Burst::default();
+        assert!(!burst.sent(100, false) && !burst.sent(100, false));
+        assert!(!burst.sent(Burst::LONG, true));
+        assert!(burst.sent(1, false));
+        assert!(burst.sent(100, false), "what follows it");
+        assert!(!burst.sent(100, false));
+        // Short ones do not add up to a long one.
+        for _ in 0..2 * Burst::LONG {
+            assert!(!burst.sent(1, false));
+        }
     }
 }
