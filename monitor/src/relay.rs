@@ -19,6 +19,9 @@ pub(crate) struct Relay {
     pub(crate) stats: MonitorStats,
     /// Arca said hello: it is none that knows only the draft.
     pub(crate) greeted: bool,
+    /// Connections with a long burst that has ended, and whether that was in an
+    /// earlier turn.
+    pub(crate) ends: Vec<(u32, bool)>,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
     logged: u32,
@@ -32,6 +35,7 @@ impl Relay {
             notifier,
             stats: MonitorStats::default(),
             greeted: false,
+            ends: Vec::new(),
             budget: budget.max(1),
             logged: 0,
             logged_since: None,

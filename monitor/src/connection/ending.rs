@@ -51,7 +51,7 @@ impl Connection {
             };
             while left > 0 {
                 let data = self.from_arca.data_parts(left.min(CHUNK))?;
-                match sys::send(&socket, &data, data.len() < left) {
+                match sys::send(&socket, &data) {
                     Ok(len) => {
                         left -= len;
                         relay.stats.bytes_to_tcp += len as u64;

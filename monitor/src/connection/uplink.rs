@@ -23,29 +23,48 @@ pub(crate) enum Uplink {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Burst {
     bytes: usize,
-    /// The one before was long.
-    follows: bool,
+    /// How many of the next count as the end of a long one.
+    follow: u8,
+    /// Where the last one ended that is to be pushed.
+    end: Option<u64>,
 }
 
 impl Burst {
     /// So many bytes are full segments, with a short one at their end.
     const LONG: usize = 64 << 10;
+    /// What a program writes in one call may come in so many pieces after a long
+    /// one: as the ring filled, and as it was looked at.
+    const FOLLOW: u8 = 4;
 
     /// Takes note of a piece that was sent; whether the kernel is to keep nothing
-    /// of it back ([`sys::push`]): the end of a long burst, or what comes right
-    /// after one.
+    /// of it back, unless more is sent soon: the end of a long burst, or what comes
+    /// soon after one.
     fn sent(&mut self, len: usize, more: bool) -> bool {
         self.bytes += len;
         if more {
             return false;
         }
         let long = std::mem::take(&mut self.bytes) > Self::LONG;
-        let follows = std::mem::replace(&mut self.follows, long);
+        let follows = self.follow > 0;
+        self.follow = match long {
+            true => Self::FOLLOW,
+            false => self.follow.saturating_sub(1),
+        };
         long || follows
     }
 }
 
 impl Connection {
+    /// Has the kernel keep nothing of a burst back that has ended and was not
+    /// followed by more.
+    pub(crate) fn push_end(&mut self) {
+        if self.burst.end.take() == Some(self.from_arca.taken())
+            && let Some(socket) = &self.socket
+        {
+            sys::push(socket);
+        }
+    }
+
     /// Sends what is in ring A; whether there is more that could be sent.
     pub(super) fn run_uplink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
         let mut budget = relay.budget;
@@ -94,7 +113,7 @@ impl Connection {
             if !self.ready.writable {
                 return Ok(false);
             }
-            match sys::send(socket, &data, more) {
+            match sys::send(socket, &data) {
                 Ok(len) => {
                     // A short count: the socket's buffer is full, and epoll
                     // says when it is not.
@@ -102,10 +121,12 @@ impl Connection {
                     budget -= len.min(budget);
                     relay.stats.bytes_to_tcp += len as u64;
                     relay.wakes.sent(len);
-                    if self.burst.sent(len, more || !self.ready.writable) {
-                        sys::push(socket);
-                    }
+                    let more = more || !self.ready.writable;
                     self.consume(len, relay);
+                    if self.burst.sent(len, more) {
+                        self.burst.end = Some(self.from_arca.taken());
+                        relay.ends.push((self.id, false));
+                    }
                 }
                 Err(Errno::EAGAIN) => self.ready.writable = false,
                 Err(errno) => {
@@ -178,7 +199,9 @@ mod tests {
         assert!(!burst.sent(100, false) && !burst.sent(100, false));
         assert!(!burst.sent(Burst::LONG, true));
         assert!(burst.sent(1, false));
-        assert!(burst.sent(100, false), "what follows it");
+        for _ in 0..Burst::FOLLOW {
+            assert!(burst.sent(100, false), "what follows it");
+        }
         assert!(!burst.sent(100, false));
         // Short ones do not add up to a long one.
         for _ in 0..2 * Burst::LONG {

@@ -79,6 +79,7 @@ impl Monitor {
         }
         self.accept_ready()?;
         self.run_queue();
+        self.push_ends(false);
         self.control.tell(&mut self.relay.wakes);
         self.relay.wakes.settle(false);
         self.publish();
@@ -229,12 +230,28 @@ impl Monitor {
         }
     }
 
+    /// Pushes the bursts that ended in an earlier turn, or `all`: those that go on
+    /// have done so by then.
+    fn push_ends(&mut self, all: bool) {
+        let Self {
+            relay, connections, ..
+        } = self;
+        relay.ends.retain_mut(|(id, earlier)| {
+            let due = all || std::mem::replace(earlier, true);
+            if due && let Some(connection) = connections.get_mut(*id) {
+                connection.push_end();
+            }
+            !due
+        });
+    }
+
     /// Sleeps until there is something to do.
     pub(super) fn sleep(&mut self) {
         let told = self.relay.wakes.take_told();
         if told && !self.pace.polling && self.look_for_answer() {
             return;
         }
+        self.push_ends(true);
         self.relay.wakes.settle(true);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.raise();
