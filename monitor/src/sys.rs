@@ -79,8 +79,8 @@ pub(crate) fn send(socket: &Socket, data: &Parts) -> Result<usize, Errno> {
 /// and a peer may take 40 ms to acknowledge one (tcp(7), delayed acknowledgements).
 /// A program that writes a stream makes one short segment, at its end. A relay
 /// makes one whenever it has caught up with the program, and the stream's end would
-/// wait for the one before. (To mark the pieces with MSG_MORE instead costs a
-/// stream a tenth of its speed, and does not help where the relay has caught up.)
+/// wait for the one before. MSG_MORE would not help: the last piece before the relay
+/// has caught up has nothing behind it.
 pub(crate) fn push(socket: &Socket) {
     let socket = SockRef::from(socket);
     // All fail only if the connection is gone. Where Arca turned Nagle's algorithm
