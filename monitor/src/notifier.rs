@@ -113,8 +113,8 @@ impl GuestNotifier {
         asleep
     }
 
-    /// Wakes a vCPU that sleeps, if one does.
-    pub(crate) fn wake(&self) {
+    /// Wakes a vCPU that sleeps; whether one did.
+    pub(crate) fn wake(&self) -> bool {
         let sleeper = (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).take());
         // Relaxed: counters, which order nothing.
         if let Some(vcpu) = sleeper {
@@ -123,6 +123,7 @@ impl GuestNotifier {
         } else {
             self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
         }
+        sleeper.is_some()
     }
 
     /// Wakes sent, and wakes that were not needed.

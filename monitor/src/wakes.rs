@@ -134,7 +134,10 @@ impl Wakes {
 
     fn send(&mut self, owed: Owed) {
         self.owed = None;
-        self.notifier.wake();
+        if !self.notifier.wake() {
+            // It woke by itself.
+            return;
+        }
         let pause = match owed {
             Owed { marks: CROWD.., .. } => Some(self.timing.crowd),
             Owed { bytes: BULK.., .. } if !self.asking => Some(self.timing.bulk),

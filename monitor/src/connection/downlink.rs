@@ -41,6 +41,10 @@ impl Connection {
             }
             if self.reader_gone() {
                 // Both ends may have been closed since this turn began.
+                if self.wants_abort() {
+                    self.abort(relay)?;
+                    continue;
+                }
                 if self.is_left() {
                     self.leave(relay)?;
                     continue;

@@ -78,7 +78,7 @@ impl Connection {
                 Uplink::Open => {}
             }
             // Not the last few bytes of it: they would be a segment of their own.
-            if budget < CHUNK / 2 && budget < relay.budget {
+            if budget < (CHUNK / 2).min(relay.budget.div_ceil(2)) {
                 return Ok(true);
             }
             let data = self.from_arca.data_parts(budget.min(CHUNK))?;

@@ -197,7 +197,7 @@ impl Monitor {
             answered += self.accept_on(id)?;
         }
         self.control.tell(&mut self.relay.wakes);
-        self.relay.wakes.flush();
+        self.put_off_nothing();
         Ok(answered)
     }
 
@@ -210,8 +210,7 @@ impl Monitor {
     pub fn pump_once(&mut self) -> Result<Progress, Violation> {
         let before = self.relay.stats;
         let busy = self.turn(false)?;
-        // The caller may do anything now, sleep included.
-        self.relay.wakes.flush();
+        self.put_off_nothing();
         let moved = self.relay.stats.moved_since(&before);
         Ok(Progress { moved, busy })
     }
@@ -226,13 +225,14 @@ impl Monitor {
         loop {
             if self.serve_frame()? {
                 self.control.tell(&mut self.relay.wakes);
-                self.relay.wakes.flush();
+                self.put_off_nothing();
                 return Ok(true);
             }
             self.control_ready = false;
             let before = self.relay.stats;
             let busy = self.turn(false)?;
             if self.is_stopping() {
+                self.put_off_nothing();
                 return Ok(false);
             }
             self.pace.ticked(self.relay.stats.moved_since(&before));

@@ -77,6 +77,7 @@ impl Monitor {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.resume_stalled();
         }
+        self.relay.wakes.settle(false);
         self.accept_ready()?;
         self.run_queue();
         self.push_ends(false);
@@ -243,6 +244,15 @@ impl Monitor {
             }
             !due
         });
+    }
+
+    /// Does what was put off: whoever drives the monitor step by step may do anything
+    /// now, sleep included.
+    pub(super) fn put_off_nothing(&mut self) {
+        self.push_ends(true);
+        self.relay.wakes.flush();
+        // The next turn asks the epoll, unless it has told already.
+        self.pace.asked &= self.reactor.event(0).is_some();
     }
 
     /// Sleeps until there is something to do.
