@@ -120,3 +120,189 @@ fn a_wish_for_room_waits_for_enough() {
     assert!(consumer.take_room_wanted(8));
     assert!(!consumer.take_room_wanted(8));
 }
+
+#[test]
+fn each_end_counts_its_own_bytes() {
+    let (_memory, mut producer, mut consumer) = ring(16);
+    assert_eq!((producer.capacity(), consumer.capacity()), (16, 16));
+    producer.write(&[7; 12]).expect("room");
+    consumer.read(&mut [0; 5]).expect("data");
+    assert_eq!((producer.written(), consumer.taken()), (12, 5));
+    // As of the last look, which was before the read.
+    assert_eq!(producer.pending(), 12);
+    assert_eq!(producer.free(), Ok(9));
+    assert_eq!(producer.pending(), 7);
+}
+
+#[test]
+fn a_look_that_shows_enough_is_not_repeated() {
+    let (_memory, mut producer, mut consumer) = ring(16);
+    producer.write(&[7; 4]).expect("room");
+    assert_eq!(consumer.available(), Ok(4));
+    producer.write(&[7; 4]).expect("room");
+    assert_eq!(consumer.available_for(4), Ok(4));
+    assert_eq!(consumer.available_for(5), Ok(8));
+    assert_eq!(producer.free(), Ok(8));
+    consumer.read(&mut [0; 4]).expect("data");
+    assert_eq!(producer.free_for(8), Ok(8));
+    assert_eq!(producer.free_for(9), Ok(12));
+}
+
+#[test]
+fn bytes_that_are_peeked_at_stay() {
+    let (_memory, mut producer, mut consumer) = ring(16);
+    producer.write(b"stay").expect("room");
+    let mut buffer = [0; 8];
+    for _ in 0..2 {
+        assert_eq!(consumer.peek(&mut buffer), Ok(4));
+        assert_eq!(&buffer[..4], b"stay");
+    }
+    assert_eq!(consumer.taken(), 0);
+    consumer.consume(1);
+    assert_eq!(consumer.read(&mut buffer), Ok(3));
+    assert_eq!(&buffer[..3], b"tay");
+}
+
+#[test]
+fn an_empty_buffer_neither_waits_nor_looks() {
+    let (memory, mut producer, mut consumer) = ring(16);
+    assert_eq!(consumer.read(&mut []), Ok(0));
+    producer.write(&[7; 16]).expect("room");
+    header(&memory).read_cursor.store(99, Ordering::Relaxed);
+    assert_eq!(producer.write(&[]), Ok(0));
+}
+
+#[test]
+fn more_than_there_is_is_cut() {
+    let (memory, mut producer, mut consumer) = ring(16);
+    producer.commit(20);
+    assert_eq!(header(&memory).write_cursor.load(Ordering::Relaxed), 16);
+    assert_eq!(consumer.available(), Ok(16));
+    consumer.consume(20);
+    assert_eq!(header(&memory).read_cursor.load(Ordering::Relaxed), 16);
+    assert_eq!(producer.free(), Ok(16));
+}
+
+#[test]
+fn each_end_knows_that_it_closed() {
+    let (_memory, mut producer, mut consumer) = ring(16);
+    assert!(!producer.is_closed() && !consumer.is_closed());
+    assert!(!producer.is_reader_closed() && !consumer.is_writer_closed());
+    producer.close();
+    assert!(producer.is_closed() && !consumer.is_closed());
+    assert!(!producer.is_reader_closed() && consumer.is_writer_closed());
+    assert_eq!(producer.write(b"more"), Err(RingError::WriteClosed));
+    consumer.close();
+    assert!(consumer.is_closed() && producer.is_reader_closed());
+}
+
+#[test]
+fn nothing_is_put_for_a_reader_that_closed() {
+    let (_memory, mut producer, mut consumer) = ring(16);
+    consumer.close();
+    assert_eq!(producer.write(b"more"), Err(RingError::WriteClosed));
+}
+
+#[test]
+fn a_wish_is_granted_once() {
+    let (memory, producer, consumer) = ring(16);
+    assert!(!producer.take_data_wanted() && !consumer.take_room_wanted(1));
+    consumer.want_data();
+    producer.want_room();
+    assert!(producer.take_data_wanted() && consumer.take_room_wanted(1));
+    assert!(!producer.take_data_wanted() && !consumer.take_room_wanted(1));
+    assert_eq!(header(&memory).data_wanted.load(Ordering::Relaxed), 0);
+    assert_eq!(header(&memory).room_wanted.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn more_room_than_a_ring_has_is_never_waited_for() {
+    let (_memory, producer, consumer) = ring(16);
+    producer.want_room();
+    assert!(consumer.take_room_wanted(17));
+}
+
+#[test]
+fn a_write_cursor_past_the_ring_leaves_no_room_to_tell_of() {
+    let (memory, producer, consumer) = ring(16);
+    producer.want_room();
+    header(&memory).write_cursor.store(17, Ordering::Relaxed);
+    assert!(!consumer.take_room_wanted(1));
+    header(&memory).write_cursor.store(16, Ordering::Relaxed);
+    assert!(!consumer.take_room_wanted(1));
+    header(&memory).write_cursor.store(15, Ordering::Relaxed);
+    assert!(consumer.take_room_wanted(1));
+}
+
+#[test]
+fn an_errno_stands_in_the_header() {
+    let (memory, producer, consumer) = ring(16);
+    assert_eq!((producer.errno(), consumer.errno()), (0, 0));
+    producer.set_errno(104);
+    assert_eq!(header(&memory).errno.load(Ordering::Relaxed), 104);
+    assert_eq!((producer.errno(), consumer.errno()), (104, 104));
+    consumer.set_errno(32);
+    assert_eq!((producer.errno(), consumer.errno()), (32, 32));
+}
+
+#[test]
+fn an_errno_for_the_other_ring_stands_in_its_header() {
+    let (memory, other_memory) = (vec![0u64; 5], vec![0u64; 5]);
+    let of = |memory: &Vec<u64>| {
+        let header = NonNull::new(memory.as_ptr().cast_mut().cast()).expect("an address");
+        // SAFETY: aligned to 8, a header and 16 bytes, reached only through the
+        // rings while the vectors live.
+        unsafe { ArenaRing::new(header, 16) }
+    };
+    let (ring, sibling) = of(&memory).pair(of(&other_memory));
+    Consumer::new(sibling).set_peer_errno(104);
+    assert_eq!(header(&memory).errno.load(Ordering::Relaxed), 104);
+    assert_eq!(header(&other_memory).errno.load(Ordering::Relaxed), 0);
+    assert_eq!(Producer::new(sibling).peer_errno(), 104);
+    assert_eq!(Producer::new(ring).peer_errno(), 0);
+}
+
+/// Where the parts lie in the ring's data, and how long they are.
+fn places(memory: &[u64], parts: Parts) -> [(usize, usize); 2] {
+    let data = memory.as_ptr() as usize + RingHeader::SIZE;
+    [parts.first, parts.second].map(|(address, len)| (address.as_ptr() as usize - data, len))
+}
+
+#[test]
+fn raw_parts_follow_the_cursors_around_the_end() {
+    let (memory, mut producer, mut consumer) = ring(16);
+    let room = producer.room_parts(99).expect("true cursors");
+    assert_eq!(places(&memory, room), [(0, 16), (0, 0)]);
+    assert!(consumer.data_parts(99).expect("true cursors").is_empty());
+    producer.commit(12);
+    consumer.consume(0);
+    assert_eq!(consumer.available(), Ok(12));
+    consumer.consume(10);
+    let room = producer.room_parts(99).expect("true cursors");
+    assert_eq!(places(&memory, room), [(12, 4), (0, 10)]);
+    assert_eq!(room.len(), 14);
+    let room = producer.room_parts(3).expect("true cursors");
+    assert_eq!(places(&memory, room), [(12, 3), (0, 0)]);
+    producer.commit(9);
+    let data = consumer.data_parts(99).expect("true cursors");
+    assert_eq!(places(&memory, data), [(10, 6), (0, 5)]);
+    assert!(!data.is_empty());
+    let data = consumer.data_parts(8).expect("true cursors");
+    assert_eq!(places(&memory, data), [(10, 6), (0, 2)]);
+    consumer.consume(8);
+    let data = consumer.data_parts(99).expect("true cursors");
+    assert_eq!(places(&memory, data), [(2, 3), (0, 0)]);
+}
+
+#[test]
+fn one_part_is_enough_if_it_has_enough() {
+    let (memory, mut producer, mut consumer) = ring(16);
+    producer.commit(16);
+    assert_eq!(consumer.available(), Ok(16));
+    consumer.consume(12);
+    producer.free().expect("true cursors");
+    producer.commit(12);
+    let data = consumer.data_parts(99).expect("true cursors");
+    assert_eq!(places(&memory, data.in_one(5)), [(12, 4), (0, 12)]);
+    assert_eq!(places(&memory, data.in_one(4)), [(12, 4), (0, 0)]);
+}
