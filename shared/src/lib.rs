@@ -21,6 +21,7 @@
 //! | [`reactor`], [`waiters`] | the Arca side's event loop |
 //! | [`net`] | sessions, listeners and streams |
 //! | [`logwire`] | log records |
+//! | [`wish`] | what other threads want of one that sleeps |
 //! | [`sync`] | atomics, `core`'s or loom's |
 //!
 //! The crate is `no_std` with `alloc`: it runs in the guest, in the monitor, in
@@ -54,3 +55,4 @@ pub mod sync;
 mod testing;
 #[cfg(not(loom))]
 pub mod waiters;
+pub mod wish;

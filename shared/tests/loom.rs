@@ -1,5 +1,5 @@
-//! Models of the ring and of notification, explored by loom in every order that
-//! the memory model allows, within the bounds that each test states.
+//! Models of the ring, of notification and of a monitor's end, explored by loom in
+//! every order that the memory model allows, within the bounds that each test states.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release -p arca-shared --test loom
@@ -9,6 +9,9 @@
 //! its own, with a bug planted in it, and must fail.
 
 #![cfg(loom)]
+
+#[path = "loom/wish.rs"]
+mod wish;
 
 use arca_shared::notify::{ReadySet, Sleeper, Slot};
 use arca_shared::ring::{Consumer, Producer, RingError, RingHeader, RingMemory};
