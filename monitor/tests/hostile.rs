@@ -121,10 +121,13 @@ fn scribbling_harms_nobody_else() {
         session.stop();
         round
     });
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let began = Instant::now();
     let mut violations = 0;
     let mut round = 0u64;
-    while Instant::now() < deadline {
+    // A busy host may not get to see a lie in so short a time.
+    while began.elapsed() < Duration::from_secs(3)
+        || (violations == 0 && began.elapsed() < common::DEADLINE)
+    {
         round += 1;
         let mut session = Session::with(MonitorConfig::default(), 16 << 20);
         let streams: Vec<_> = (0..8)
@@ -148,7 +151,8 @@ fn scribbling_harms_nobody_else() {
         drop(streams);
         session.handle.stop();
         match session.end() {
-            SessionEnd::Stopped => {}
+            // What it scribbled may count as something that it wrote.
+            SessionEnd::Stopped | SessionEnd::Undelivered(_) => {}
             SessionEnd::Violation(_) => violations += 1,
         }
         assert_eq!(session.handle.stats().pipes_allocated, 0);
