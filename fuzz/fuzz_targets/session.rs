@@ -73,6 +73,16 @@ struct World {
     next_id: u32,
     /// Arca has lied somewhere.
     lied: bool,
+    /// How somebody wants the session to end.
+    wanted: Option<Ending>,
+}
+
+/// Ways to want the end, by increasing urgency.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    Finish,
+    Stop,
+    Abort,
 }
 
 impl World {
@@ -97,6 +107,7 @@ impl World {
             open: BTreeSet::new(),
             next_id: 1000,
             lied: false,
+            wanted: None,
         })
     }
 
@@ -126,9 +137,20 @@ impl World {
 
     /// A turn of the monitor; `false` if the session is over.
     fn turn(&mut self) -> bool {
-        if self.monitor.turn_once().is_err() {
-            return false;
+        match self.monitor.turn_once() {
+            Ok(false) => {}
+            Ok(true) => {
+                assert!(self.wanted.is_some(), "nobody wanted it to end");
+                return false;
+            }
+            Err(_) => return false,
         }
+        // One turn is enough to hear of it, whatever else there is to hear of.
+        assert!(self.wanted != Some(Ending::Abort), "an abort was not heard");
+        assert!(
+            self.wanted.is_none() || self.handle.stats().listeners == 0,
+            "a stop was not heard"
+        );
         // The other ends of what Arca connected to.
         while let Ok((stream, _)) = service().0.accept() {
             self.keep_peer(stream);
@@ -326,9 +348,24 @@ impl World {
                 let _ = self.monitor.doorbell().write(1);
             }
             12 => self.tell(Slot(u16::from_le_bytes([a, b]).into())),
+            14 => self.want(a),
             _ => self.lie(a, b, c, step.payload),
         }
         true
+    }
+
+    fn want(&mut self, how: u8) {
+        let ending = match how % 4 {
+            0 | 1 => Ending::Finish,
+            2 => Ending::Stop,
+            _ => Ending::Abort,
+        };
+        match ending {
+            Ending::Finish => self.handle.finish(),
+            Ending::Stop => self.handle.stop(),
+            Ending::Abort => self.handle.abort(),
+        }
+        self.wanted = self.wanted.max(Some(ending));
     }
 
     fn hang_up(&mut self, which: u8, how: u8) {

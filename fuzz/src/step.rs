@@ -18,8 +18,9 @@
 /// | 11 | Arca rings |
 /// | 12 | Arca marks slot a, b |
 /// | 13 | Arca stores a lie of the kind c near what a says, at word b; 8 bytes follow |
+/// | 14 | somebody wants the session to end, in the way a |
 pub struct Step<'a> {
-    /// What to do, below 14.
+    /// What to do, below 15.
     pub operation: u8,
     /// The first operand.
     pub a: u8,
@@ -35,7 +36,7 @@ impl<'a> Step<'a> {
     /// Takes the next step off an input; `None` at its end.
     pub fn read(input: &mut &'a [u8]) -> Option<Self> {
         let (&[operation, a, b, c], rest) = input.split_first_chunk()?;
-        let operation = operation % 14;
+        let operation = operation % 15;
         let len = match operation {
             0 | 2 => c.into(),
             13 => 8,

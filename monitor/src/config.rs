@@ -4,6 +4,10 @@ use crate::policy::PolicyConfig;
 use crate::sizing::PipeSizes;
 use std::time::Duration;
 
+/// After so long Linux gives an orphaned connection up whose peer reads nothing:
+/// with its default settings (tcp_orphan_retries), measured over loopback.
+pub const ORPHAN_TIMEOUT: Duration = Duration::from_secs(341);
+
 /// Configuration of a [`Monitor`](crate::Monitor).
 #[derive(Clone, Debug)]
 pub struct MonitorConfig {
@@ -13,8 +17,15 @@ pub struct MonitorConfig {
     pub policy: PolicyConfig,
     /// How large data pipes are.
     pub pipe_sizes: PipeSizes,
-    /// How long, after the guest is gone, a connection may go without progress
-    /// before what it still had to send is given up.
+    /// How long a peer may take nothing of what Arca wrote to it before it closed
+    /// both ends, until the connection is given up. Linux has the same bound for a
+    /// connection that nobody has open any more. A peer that takes something now
+    /// and then is waited for, as Linux waits. The kernel counts in milliseconds: one
+    /// at least, 2^31 - 1 at most.
+    pub orphan_timeout: Duration,
+    /// How long, after a guest is gone that did not end in order, nothing may be
+    /// delivered of what its connections still have to send, before that is given
+    /// up.
     pub drain: Duration,
     /// How long that may take in all, whatever progress there is: a peer that
     /// takes a byte now and then holds nothing up for ever.
@@ -33,6 +44,7 @@ impl Default for MonitorConfig {
             limits: Limits::default(),
             policy: PolicyConfig::default(),
             pipe_sizes: PipeSizes::default(),
+            orphan_timeout: ORPHAN_TIMEOUT,
             drain: Duration::from_secs(5),
             drain_limit: Duration::from_secs(60),
             busy_poll: Duration::from_micros(3),

@@ -3,8 +3,8 @@
 use crate::notifier::GuestNotifier;
 use crate::stats::{MonitorStats, SharedStats};
 use arca_shared::notify::Counter;
+use arca_shared::wish;
 use nix::sys::eventfd::EventFd;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
 /// What other threads want of the monitor, by increasing urgency.
@@ -12,7 +12,9 @@ use std::sync::{Arc, Weak};
 pub(crate) enum Wish {
     /// To go on.
     Run,
-    /// To deliver what the guest wrote and end.
+    /// To deliver what the guest wrote, as the kernel would, and end.
+    Finish,
+    /// To deliver what gets on, for a short while, and end.
     Stop,
     /// To end.
     Abort,
@@ -21,24 +23,22 @@ pub(crate) enum Wish {
 /// What the monitor shares with its handles.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    wish: AtomicU8,
+    wish: wish::Wish,
     pub(crate) stats: SharedStats,
 }
 
 impl Shared {
-    pub(crate) fn wish(&self) -> Wish {
-        // Acquire: pairs with the Release in `raise`; what the guest wrote
-        // before it ended is seen.
-        match self.wish.load(Ordering::Acquire) {
+    /// What is wanted, as a wake that was consumed tells. What the guest wrote
+    /// before that was wanted is seen.
+    pub(crate) fn heard(&self) -> Wish {
+        const FINISH: u8 = Wish::Finish as u8;
+        const STOP: u8 = Wish::Stop as u8;
+        match self.wish.heard() {
             0 => Wish::Run,
-            1 => Wish::Stop,
+            FINISH => Wish::Finish,
+            STOP => Wish::Stop,
             _ => Wish::Abort,
         }
-    }
-
-    fn raise(&self, wish: Wish) {
-        // Release: pairs with the Acquire in `wish`.
-        self.wish.fetch_max(wish as u8, Ordering::Release);
     }
 }
 
@@ -52,8 +52,18 @@ pub struct MonitorHandle {
 }
 
 impl MonitorHandle {
-    /// Says that the guest is gone: the event loop delivers what it had
-    /// written, for as long as that gets on, and returns.
+    /// Says that the guest has ended in order: the event loop hands what it had
+    /// written to the kernel, for as long as Linux keeps connections that nobody
+    /// has open any more
+    /// ([`MonitorConfig::orphan_timeout`](crate::MonitorConfig::orphan_timeout)), and
+    /// returns.
+    pub fn finish(&self) {
+        self.wish(Wish::Finish);
+    }
+
+    /// Says that the guest is gone, and not in order: the event loop delivers what
+    /// it had written, for as long as that gets on and not for long
+    /// ([`MonitorConfig::drain`](crate::MonitorConfig::drain)), and returns.
     pub fn stop(&self) {
         self.wish(Wish::Stop);
     }
@@ -64,11 +74,13 @@ impl MonitorHandle {
     }
 
     fn wish(&self, wish: Wish) {
-        self.shared.raise(wish);
-        if let Some(wake) = self.wake.upgrade() {
-            // Fails only if the counter is full: then it is awake anyway.
-            let _ = wake.write(1);
-        }
+        self.shared.wish.raise(wish as u8, || {
+            if let Some(wake) = self.wake.upgrade() {
+                // An edge for the epoll, however often it is given. It fails only if
+                // the counter is full, which 2^64 of them would take.
+                let _ = wake.write(1);
+            }
+        });
     }
 
     /// The numbers as of the monitor's last turn.

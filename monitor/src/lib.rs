@@ -25,6 +25,7 @@
 //! | [`standard`] | standard input, output and log |
 //! | [`handle`] | the monitor as other threads see it |
 //! | [`stats`] | what is counted |
+//! | `deadline` | moments in the future |
 //! | `wakes` | when the guest is woken |
 //! | [`violation`] | rules whose breach ends a session |
 //! | `table` | ids with a generation |
@@ -35,6 +36,7 @@
 pub mod config;
 mod connection;
 mod control;
+mod deadline;
 pub mod handle;
 pub mod link;
 mod listener;
@@ -59,7 +61,7 @@ mod wakes;
 pub use config::{Limits, MonitorConfig};
 pub use handle::MonitorHandle;
 pub use link::{Link, LinkError};
-pub use monitor::{Dispatch, Monitor, MonitorError, Progress, SessionEnd};
+pub use monitor::{Dispatch, Monitor, MonitorError, Progress, SessionEnd, Undelivered};
 pub use notifier::VcpuWaker;
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
 pub use sizing::PipeSizes;

@@ -24,12 +24,18 @@ pub(crate) struct Relay {
     pub(crate) ends: Vec<(u32, bool)>,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
+    /// How long a peer may take nothing of what an Arca that has left wrote to it.
+    pub(crate) orphan_timeout: Duration,
     logged: u32,
     logged_since: Option<Instant>,
 }
 
 impl Relay {
-    pub(crate) fn new(notifier: Arc<GuestNotifier>, budget: usize) -> Self {
+    pub(crate) fn new(
+        notifier: Arc<GuestNotifier>,
+        budget: usize,
+        orphan_timeout: Duration,
+    ) -> Self {
         Self {
             wakes: Wakes::new(Arc::clone(&notifier)),
             notifier,
@@ -37,6 +43,7 @@ impl Relay {
             greeted: false,
             ends: Vec::new(),
             budget: budget.max(1),
+            orphan_timeout,
             logged: 0,
             logged_since: None,
         }

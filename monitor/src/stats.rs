@@ -59,6 +59,11 @@ counters! {
     refused,
     /// Connections that ended with an error, or with a reset by either side.
     reset,
+    /// Connections that were given up because their peer took nothing, for the
+    /// orphan timeout, of what Arca had written before it closed both ends.
+    given_up,
+    /// Bytes of those that nobody got.
+    undelivered,
     /// Connections there are now, those included that wait for the guest to
     /// close its end.
     connections,

@@ -107,6 +107,19 @@ pub(crate) fn reset_on_close(socket: &Socket) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
+/// Has the kernel give the peer up, with ETIMEDOUT, once it has taken nothing of what
+/// there is for it for `limit`, unless the socket's own limit is shorter.
+pub(crate) fn limit_silence(socket: &Socket, limit: Duration) {
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    // 0 would be the kernel's default.
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1);
+    // Both fail only if the connection is gone, which is found out anyway.
+    let own = get_option(socket, level, name).unwrap_or(0);
+    if own <= 0 || own > limit {
+        let _ = set_option(socket, level, name, limit);
+    }
+}
+
 /// The pending error of a socket, which is thereby cleared.
 pub(crate) fn take_error(socket: &Socket) -> Option<Errno> {
     let error = socket.take_error().ok().flatten()?;

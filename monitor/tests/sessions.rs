@@ -25,7 +25,7 @@ fn violation(bytes: &[u8], hello: bool) -> Violation {
             assert_eq!(violation.to_string().lines().count(), 1);
             violation
         }
-        SessionEnd::Stopped => panic!("stopped"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -244,6 +244,10 @@ fn a_peer_that_never_reads_delays_a_stop_only_so_long() {
     stream.fill(&session);
     let began = Instant::now();
     session.handle.stop();
-    assert_eq!(session.end(), SessionEnd::Stopped);
+    let end = session.end();
+    assert!(
+        matches!(end, SessionEnd::Undelivered(lost) if lost.connections == 1 && lost.bytes > 0),
+        "{end:?}"
+    );
     assert!(began.elapsed() >= Duration::from_millis(200));
 }

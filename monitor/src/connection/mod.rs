@@ -22,6 +22,7 @@
 //! | a send fails | errno, close_read(A): Discarding | reads on, what the kernel still has |
 //! | a receive fails | errno, close_read(A): Discarding | close_write(B): Done; the socket is closed |
 //! | Arca closed both ends | drains ring A, then closes the socket: Done | close_write(B): Done |
+//! | ... and the peer takes nothing for the orphan timeout | the socket is closed, what is left dropped: Done | Done |
 //! | ... and left bytes unread | what the socket takes at once is sent, then a reset | Done |
 //! | Arca closed an end with an errno in header A | the same | Done |
 //! | a cursor that cannot be true | a reset, EPROTO, close_read(A): Done | close_write(B): Done |
@@ -36,6 +37,7 @@
 
 mod downlink;
 mod ending;
+mod orphan;
 mod uplink;
 
 pub(crate) use downlink::Downlink;
@@ -97,6 +99,8 @@ pub(crate) struct Connection {
     has_errno: bool,
     /// Arca closed both ends: the socket is closed as soon as ring A is empty.
     leaving: bool,
+    /// The kernel gives the peer up if it takes nothing for long.
+    bounded: bool,
     /// Arca broke a rule of the pipe: its cursors are not looked at again.
     condemned: bool,
     /// Arca is gone: both ends count as closed by it.
@@ -140,6 +144,7 @@ impl Connection {
             burst: Burst::default(),
             has_errno: false,
             leaving: false,
+            bounded: false,
             condemned: false,
             orphaned: false,
             queued: false,
@@ -174,9 +179,9 @@ impl Connection {
 
     /// Bytes that Arca wrote and TCP has not taken.
     pub(crate) fn undelivered(&mut self) -> usize {
-        match self.condemned {
-            true => 0,
-            false => self.from_arca.available().unwrap_or(0),
+        match self.uplink {
+            Uplink::Open => self.from_arca.available().unwrap_or(0),
+            Uplink::Discarding | Uplink::Done => 0,
         }
     }
 
@@ -203,6 +208,7 @@ impl Connection {
         } else if self.is_left() {
             self.leave(relay)?;
         }
+        self.check_orphan(relay);
         let down = self.run_downlink(relay)?;
         let up = self.run_uplink(relay)?;
         self.check_error(relay);

@@ -111,6 +111,7 @@ impl Connection {
                 continue;
             };
             if !self.ready.writable {
+                self.bound_orphan(relay);
                 return Ok(false);
             }
             match sys::send(socket, &data) {

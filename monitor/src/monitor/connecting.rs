@@ -287,7 +287,8 @@ impl Monitor {
             },
         };
         let peer = Address(trial.address);
-        let ready = self.open_connection(0, trial.socket, trial.region, trial.watched)?;
+        let opened = self.open_connection(0, trial.socket, trial.region, trial.watched);
+        let ready = opened.inspect_err(|_| self.resume_stalled())?;
         self.relay.stats.connections_out += 1;
         Ok(match local {
             Some(local) => Reply::Connected { ready, local, peer },

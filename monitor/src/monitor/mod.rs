@@ -16,12 +16,12 @@ mod session;
 mod turn;
 
 pub use dispatch::Dispatch;
-pub use session::SessionEnd;
+pub use session::{SessionEnd, Undelivered};
 
 use crate::config::MonitorConfig;
 use crate::connection::Connection;
 use crate::control::Control;
-use crate::handle::{MonitorHandle, Shared};
+use crate::handle::{MonitorHandle, Shared, Wish};
 use crate::link::{Link, new_eventfd};
 use crate::listener::Listener;
 use crate::policy::{Policy, PolicyError};
@@ -73,6 +73,8 @@ pub struct Monitor {
     policy: Policy,
     arena: Arena,
     shared: Arc<Shared>,
+    /// What other threads want, as of the last wake that was consumed.
+    wish: Wish,
     reactor: Reactor,
     wake: Arc<EventFd>,
     doorbell: EventFd,
@@ -124,10 +126,11 @@ impl Monitor {
         let mut monitor = Self {
             policy,
             shared: Arc::new(Shared::default()),
+            wish: Wish::Run,
             reactor,
             wake,
             doorbell: link.doorbell,
-            relay: Relay::new(link.notifier, config.turn_budget),
+            relay: Relay::new(link.notifier, config.turn_budget, config.orphan_timeout),
             control: Control::new(link.control, link.control_region, limits.requests),
             control_ready: true,
             listeners: Table::new(limits.listeners),
@@ -216,7 +219,7 @@ impl Monitor {
     }
 
     /// Serves the session until one request was served. Returns `false` if
-    /// [`MonitorHandle::stop`] came first.
+    /// [`MonitorHandle::stop`], or another end of it, came first.
     ///
     /// # Errors
     ///
@@ -230,15 +233,13 @@ impl Monitor {
             }
             self.control_ready = false;
             let before = self.relay.stats;
-            let busy = self.turn(false)?;
+            self.turn(false)?;
             if self.is_stopping() {
                 self.put_off_nothing();
                 return Ok(false);
             }
             self.pace.ticked(self.relay.stats.moved_since(&before));
-            if !busy && !self.control_ready {
-                self.sleep();
-            }
+            self.sleep();
         }
     }
 }

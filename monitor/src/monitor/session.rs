@@ -1,28 +1,61 @@
 //! The event loop, and how a session ends.
 
 use super::Monitor;
+use crate::deadline::after;
 use crate::handle::Wish;
 use crate::violation::Violation;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// It was stopped.
+    /// It was stopped, and the kernel has all that was to be delivered.
     Stopped,
+    /// It was stopped, and some of what Arca had written was given up.
+    Undelivered(Undelivered),
     /// The guest broke a rule.
     Violation(Violation),
 }
 
+/// What was given up of what an Arca that is gone had written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// Connections whose peer did not get all.
+    pub connections: u64,
+    /// Bytes that the kernel had not taken.
+    pub bytes: u64,
+}
+
+/// How long a guest that ended in order may go unnoticed while peers do not read.
+const NOTICE: Duration = Duration::from_secs(1);
+
 /// The guest is gone, and what it had written is being delivered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Farewell {
-    /// When to give up if nothing is delivered until then.
-    deadline: Instant,
-    /// When to give up, whatever is delivered.
-    limit: Instant,
-    /// Bytes delivered when that was last put off.
-    delivered: u64,
+    /// How that is wanted.
+    wish: Wish,
+    patience: Patience,
+    /// What had been given up when the guest was still there.
+    before: Undelivered,
+}
+
+/// How long that may take.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// For as long as the kernel does not give peers up.
+    Kernel {
+        /// When to say that there is something to wait for, unless it was said.
+        notice: Option<Instant>,
+    },
+    /// While it gets on.
+    Progress {
+        /// When to give up if nothing is delivered until then.
+        deadline: Instant,
+        /// When to give up, whatever is delivered.
+        limit: Instant,
+        /// Bytes delivered when that was last put off.
+        delivered: u64,
+    },
 }
 
 impl Monitor {
@@ -37,87 +70,160 @@ impl Monitor {
     /// Serves the session until it ends, and leaves what is open to
     /// [`Monitor::close`]: Arca does not know of the end before that.
     pub fn serve(&mut self) -> SessionEnd {
-        match self.run_session() {
-            Ok(()) => SessionEnd::Stopped,
-            Err(violation) => SessionEnd::Violation(violation),
+        if let Err(violation) = self.run_session() {
+            return SessionEnd::Violation(violation);
         }
+        let lost = self.lost();
+        if lost == Undelivered::default() {
+            return SessionEnd::Stopped;
+        }
+        let Undelivered { connections, bytes } = lost;
+        log::warn!(
+            "{bytes} bytes of {connections} connections were not delivered: their peers do not read"
+        );
+        SessionEnd::Undelivered(lost)
     }
 
     fn run_session(&mut self) -> Result<(), Violation> {
         loop {
-            match self.shared.wish() {
-                Wish::Run => {}
-                Wish::Stop => self.say_farewell(),
-                Wish::Abort => return Ok(()),
-            }
             let before = self.relay.stats;
-            let busy = self.turn(true)?;
-            if self.farewell.is_some() && self.is_farewell_over() {
+            if self.turn_of_session()? {
                 return Ok(());
             }
             if self.pace.polling {
                 self.pace.ticked(self.relay.stats.moved_since(&before));
             }
-            if !busy {
-                self.sleep();
-            }
+            self.sleep();
         }
+    }
+
+    /// A turn, requests included, and then what is wanted, of which the turn has
+    /// heard; whether the session is over.
+    pub(super) fn turn_of_session(&mut self) -> Result<bool, Violation> {
+        self.turn(true)?;
+        match self.wish {
+            Wish::Run => return Ok(false),
+            Wish::Finish | Wish::Stop => self.say_farewell(),
+            Wish::Abort => return Ok(true),
+        }
+        Ok(self.is_farewell_over())
     }
 
     /// Whether the guest is gone.
     pub(super) fn is_stopping(&self) -> bool {
-        self.farewell.is_some() || self.shared.wish() != Wish::Run
+        self.wish != Wish::Run
     }
 
     /// The guest is gone: nothing new begins, and every connection counts as
     /// closed by it.
     fn say_farewell(&mut self) {
-        if self.farewell.is_some() {
+        let said = self.farewell.map(|farewell| farewell.wish);
+        if said == Some(self.wish) {
             return;
         }
         let now = Instant::now();
+        let patience = match self.wish {
+            Wish::Finish => Patience::Kernel {
+                notice: Some(now + NOTICE),
+            },
+            _ => Patience::Progress {
+                deadline: after(now, self.config.drain.min(self.config.drain_limit)),
+                limit: after(now, self.config.drain_limit),
+                delivered: self.relay.stats.bytes_to_tcp,
+            },
+        };
+        let before = self.given_up();
         self.farewell = Some(Farewell {
-            deadline: now + self.config.drain.min(self.config.drain_limit),
-            limit: now + self.config.drain_limit,
-            delivered: self.relay.stats.bytes_to_tcp,
+            wish: self.wish,
+            patience,
+            before: self.farewell.map_or(before, |farewell| farewell.before),
         });
+        if said.is_some() {
+            return;
+        }
         self.pace.polling = false;
         self.drop_requests();
         for connection in self.connections.values_mut() {
             connection.orphan();
         }
         self.enqueue_all();
+        self.publish();
     }
 
     /// Whether all is delivered, or delivering has not got on for too long.
     fn is_farewell_over(&mut self) -> bool {
-        let Some(farewell) = &mut self.farewell else {
-            return false;
-        };
         if self.connections.len() == 0 {
             return true;
         }
-        let (now, delivered) = (Instant::now(), self.relay.stats.bytes_to_tcp);
-        if delivered != farewell.delivered {
-            farewell.delivered = delivered;
-            farewell.deadline = (now + self.config.drain).min(farewell.limit);
-        }
-        if now < farewell.deadline {
+        let Some(farewell) = &mut self.farewell else {
             return false;
+        };
+        let now = Instant::now();
+        match &mut farewell.patience {
+            Patience::Kernel { notice } => {
+                if notice.is_some_and(|at| at <= now) {
+                    *notice = None;
+                    self.notice();
+                }
+                false
+            }
+            Patience::Progress {
+                deadline,
+                limit,
+                delivered,
+            } => {
+                let so_far = self.relay.stats.bytes_to_tcp;
+                if so_far != *delivered {
+                    *delivered = so_far;
+                    *deadline = after(now, self.config.drain).min(*limit);
+                }
+                now >= *deadline
+            }
         }
-        let mut lost = 0;
-        for connection in self.connections.values_mut() {
-            lost += connection.undelivered();
-        }
-        log::warn!(
-            "{} connections are reset with {lost} bytes undelivered: their peers do not read",
-            self.connections.len()
-        );
-        true
     }
 
+    /// Says what a guest that has ended is still waited for.
+    fn notice(&mut self) {
+        let Undelivered { connections, bytes } = self.lost();
+        log::warn!(
+            "the program has ended, and the peers of {connections} connections have not taken \
+             {bytes} bytes yet. They are waited for, each until it has taken nothing for {:?}; \
+             SIGINT or SIGTERM ends that at once, and resets them",
+            self.config.orphan_timeout
+        );
+    }
+
+    /// What was given up since the session began.
+    fn given_up(&self) -> Undelivered {
+        Undelivered {
+            connections: self.relay.stats.given_up,
+            bytes: self.relay.stats.undelivered,
+        }
+    }
+
+    /// What was given up since the guest is gone, and what would be if the session
+    /// ended now.
+    fn lost(&mut self) -> Undelivered {
+        let now = self.given_up();
+        let before = self.farewell.map_or(now, |farewell| farewell.before);
+        let mut lost = Undelivered {
+            connections: now.connections - before.connections,
+            bytes: now.bytes - before.bytes,
+        };
+        for connection in self.connections.values_mut() {
+            let bytes = connection.undelivered() as u64;
+            lost.connections += u64::from(bytes > 0);
+            lost.bytes += bytes;
+        }
+        lost
+    }
+
+    /// When the farewell has to be looked at, if nothing happens.
     pub(super) fn stop_deadline(&self) -> Option<Instant> {
-        self.farewell.map(|farewell| farewell.deadline)
+        match self.farewell?.patience {
+            Patience::Kernel { notice } => notice,
+            Patience::Progress { deadline, .. } => Some(deadline),
+        }
     }
 
     /// Drops listeners, connects on their way and all that waits.

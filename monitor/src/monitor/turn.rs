@@ -50,13 +50,14 @@ impl Pace {
 
 #[cfg(fuzzing)]
 impl Monitor {
-    /// One turn, requests included, for a fuzzer that drives it step by step.
+    /// One turn of the event loop, for a fuzzer that drives it step by step;
+    /// whether the session is over.
     ///
     /// # Errors
     ///
     /// [`Violation`]: the session is over.
     pub fn turn_once(&mut self) -> Result<bool, Violation> {
-        self.turn(true)
+        self.turn_of_session()
     }
 }
 
@@ -84,8 +85,13 @@ impl Monitor {
         self.control.tell(&mut self.relay.wakes);
         self.relay.wakes.settle(false);
         self.publish();
+        Ok(self.is_busy(requests))
+    }
+
+    /// Whether there is more to do right away, `requests` included.
+    fn is_busy(&self, requests: bool) -> bool {
         let requests_left = requests && self.control_ready && !self.is_stopping();
-        Ok(!self.queue.is_empty() || !self.accepting.is_empty() || requests_left)
+        !self.queue.is_empty() || !self.accepting.is_empty() || requests_left
     }
 
     /// What epoll reported.
@@ -114,8 +120,9 @@ impl Monitor {
                     self.end_polling();
                 }
                 Source::Resolver => self.take_resolved()?,
-                // What is wanted stands in `shared`.
-                Source::Wake => {}
+                // Nothing else looks at what is wanted: a wake that was consumed
+                // has always been heard.
+                Source::Wake => self.wish = self.shared.heard(),
             }
         }
         self.reactor.forget();
@@ -184,6 +191,11 @@ impl Monitor {
     pub(super) fn end_polling(&mut self) {
         if std::mem::take(&mut self.pace.polling) {
             self.look_at_everything();
+            // Also those that are just about to wait: the next tick that would find
+            // them does not come.
+            for standard in &self.standards {
+                standard.wake();
+            }
         }
     }
 
@@ -198,13 +210,15 @@ impl Monitor {
     }
 
     fn accept_ready(&mut self) -> Result<(), Violation> {
-        // A listener may be named twice; the second time it has nothing to do.
-        for index in 0..self.accepting.len() {
+        // A listener may be named twice; the second time it has nothing to do. Those
+        // that are named meanwhile stay for the next turn.
+        let count = self.accepting.len();
+        for index in 0..count {
             if let Some(&id) = self.accepting.get(index) {
                 self.accept_on(id)?;
             }
         }
-        self.accepting.clear();
+        self.accepting.drain(..count.min(self.accepting.len()));
         Ok(())
     }
 
@@ -255,8 +269,12 @@ impl Monitor {
         self.pace.asked &= self.reactor.event(0).is_some();
     }
 
-    /// Sleeps until there is something to do.
+    /// Sleeps until there is something to do, which there may be already. What wakes
+    /// it is kept for the next turn.
     pub(super) fn sleep(&mut self) {
+        if self.is_busy(true) {
+            return;
+        }
         let told = self.relay.wakes.take_told();
         if told && !self.pace.polling && self.look_for_answer() {
             return;
