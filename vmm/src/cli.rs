@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use arca_monitor::MonitorConfig;
 use arca_shared::layout::{ARENA_SIZE_DEFAULT, LOW_MEMORY_DEFAULT};
 use clap::Args;
 use log::LevelFilter;
@@ -35,6 +36,11 @@ pub struct RunOptions {
     /// info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
     pub log: LevelFilter,
+    /// Give a peer up that takes nothing for this time of what was written to it
+    /// before its connection was closed, or the program ended; by default when
+    /// Linux does
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "341s")]
+    pub orphan_timeout: Duration,
     /// What the guest may reach and have.
     #[command(flatten)]
     pub access: AccessOptions,
@@ -73,7 +79,10 @@ impl RunOptions {
             stdin: Input::Inherit,
             stdout,
             timeout: self.timeout,
-            monitor: self.access.config(),
+            monitor: MonitorConfig {
+                orphan_timeout: self.orphan_timeout,
+                ..self.access.config()
+            },
             sandbox: !self.no_sandbox,
             ..VmConfig::new(image, program)
         })
@@ -226,6 +235,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use arca_monitor::config::ORPHAN_TIMEOUT;
+
     use super::*;
 
     #[test]
@@ -243,6 +254,17 @@ mod tests {
         }
         assert_eq!(Size(256 << 20).to_string(), "256M");
         assert_eq!(Size(4097).to_string(), "4097");
+    }
+
+    #[test]
+    fn an_orphan_is_kept_as_long_as_the_library_does() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: RunOptions,
+        }
+        let line = <Line as clap::Parser>::try_parse_from(["arca"]).expect("no options");
+        assert_eq!(line.options.orphan_timeout, ORPHAN_TIMEOUT);
     }
 
     #[test]

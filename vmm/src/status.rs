@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::crash::CrashReport;
 
+/// Exit code of a process whose guest ended with 0, and not all that it had
+/// written could be delivered: EX_IOERR.
+pub const CODE_OUTPUT_LOST: u8 = 74;
 /// Exit code of a process whose guest crashed.
 pub const CODE_CRASHED: u8 = 101;
 /// Exit code of a process whose guest broke the protocol.
@@ -22,6 +25,9 @@ pub const CODE_SIGNAL_BASE: u8 = 128;
 pub enum ExitStatus {
     /// The program ended with this exit code.
     Exited(u8),
+    /// The program ended with 0, but not all that it had written could be
+    /// delivered; the log says what was not.
+    OutputLost,
     /// It crashed.
     Crashed(Box<CrashReport>),
     /// It broke the protocol: the rule that it broke.
@@ -40,6 +46,7 @@ impl ExitStatus {
     pub fn code(&self) -> u8 {
         match self {
             Self::Exited(code) => *code,
+            Self::OutputLost => CODE_OUTPUT_LOST,
             Self::Crashed(_) => CODE_CRASHED,
             Self::SessionEnded(_) => CODE_SESSION_ENDED,
             Self::TimedOut => CODE_TIMED_OUT,
@@ -61,6 +68,10 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "the guest exited with code {code}"),
+            Self::OutputLost => write!(
+                f,
+                "the guest ended with code 0, but not all that it wrote could be delivered"
+            ),
             Self::Crashed(report) => report.fmt(f),
             Self::SessionEnded(rule) => {
                 write!(
@@ -82,6 +93,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_command_line() {
         assert_eq!(ExitStatus::Exited(7).code(), 7);
+        assert_eq!(ExitStatus::OutputLost.code(), 74);
         assert_eq!(ExitStatus::SessionEnded(String::new()).code(), 102);
         assert_eq!(ExitStatus::TimedOut.code(), 124);
         assert_eq!(ExitStatus::HostFailed(String::new()).code(), 125);

@@ -15,7 +15,7 @@
 //! Running ([`Vm::run`]): threads for the vCPUs, the monitor and the streams
 //! are started; the first who says how the guest ended is believed; vCPUs are
 //! stopped, then the monitor and the streams are drained, then all threads are
-//! joined.
+//! joined. What was not delivered of a program that ended in order is told.
 
 mod build;
 mod run;
@@ -83,7 +83,7 @@ impl Vm {
 
     /// Runs the guest to its end. Afterwards none of its threads and
     /// descriptors are left, and all that it wrote is delivered or was named in
-    /// the log as lost.
+    /// the log as lost, which is no success ([`ExitStatus::OutputLost`]).
     #[must_use]
     pub fn run(self) -> ExitStatus {
         run::run(self)
@@ -130,9 +130,10 @@ impl MonitorView {
 
 impl VmHandle {
     /// Stops the guest. [`Vm::run`] returns once it has stopped and what it had
-    /// written was drained; a guest that has ended already is not affected.
+    /// written was drained. How a guest has ended that has ended already stays, but
+    /// peers that have not taken all of what it had written are not waited for.
     pub fn stop(&self, reason: StopReason) {
-        self.control.end(match reason {
+        self.control.ask_stop(match reason {
             StopReason::Request => Outcome::Interrupted(libc::SIGINT),
             StopReason::Signal(signal) => Outcome::Interrupted(signal),
             StopReason::Timeout => Outcome::TimedOut,

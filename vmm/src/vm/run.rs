@@ -3,12 +3,12 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arca_monitor::{Monitor, SessionEnd};
+use arca_monitor::{Monitor, MonitorHandle, SessionEnd, Undelivered};
 use nix::libc;
 
-use crate::control::{Control, Outcome};
+use crate::control::{Control, Outcome, Session};
 use crate::crash;
 use crate::sandbox::{Entrance, Role};
 use crate::status::ExitStatus;
@@ -21,12 +21,14 @@ use crate::worker::Worker;
 /// loop. Both take microseconds; a host that is not able to do it in this time
 /// is not able to do it.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long the connections of a guest that was stopped may go on delivering.
+const FAREWELL: Duration = Duration::from_secs(6);
 
 /// The threads of a running guest.
 #[derive(Default)]
 struct Threads {
-    vcpus: Vec<Worker>,
-    monitor: Option<Worker>,
+    vcpus: Vec<Worker<Option<()>>>,
+    monitor: Option<Worker<Option<Undelivered>>>,
     outgoing: Vec<Outgoing>,
     stdin: Option<Incoming>,
 }
@@ -79,6 +81,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         )));
     }
 
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let outcome = control.wait(timeout);
 
     let stopped = stop_vcpus(threads.vcpus, &machine);
@@ -86,20 +89,13 @@ pub fn run(vm: Vm) -> ExitStatus {
     for stream in &threads.outgoing {
         stream.guest_ended();
     }
-    if matches!(outcome, Outcome::Violation(_) | Outcome::HostFailed(_)) {
-        // What such a guest wrote last is worth nothing.
-        monitor_handle.abort();
-    } else {
-        monitor_handle.stop();
-    }
+    let farewell = Farewell::begin(&outcome, &monitor_handle, deadline);
     if let Some(stdin) = threads.stdin {
         stdin.stop();
     }
+    let undelivered = farewell.end(threads.monitor, &monitor_handle, &control);
     for stream in threads.outgoing {
         stream.drain();
-    }
-    if let Some(monitor) = threads.monitor {
-        monitor.join();
     }
     let stats = monitor_handle.stats();
     *handle.view() = MonitorView::Ended(stats);
@@ -107,7 +103,12 @@ pub fn run(vm: Vm) -> ExitStatus {
     if !stopped {
         return ExitStatus::HostFailed("a vCPU could not be stopped".into());
     }
+    let lost = match undelivered {
+        Ok(undelivered) => undelivered.bytes,
+        Err(reason) => return ExitStatus::HostFailed(reason.into()),
+    };
     match outcome {
+        Outcome::Exited(0) if lost > 0 => ExitStatus::OutputLost,
         Outcome::Exited(code) => ExitStatus::Exited(code),
         Outcome::Crashed(state) => ExitStatus::Crashed(Box::new(crash::report(
             *state,
@@ -122,7 +123,70 @@ pub fn run(vm: Vm) -> ExitStatus {
     }
 }
 
-fn start_vcpu(vcpu: Vcpu, machine: &Arc<Machine>, entrance: &Entrance) -> io::Result<Worker> {
+/// How long the monitor may go on delivering what the guest had written.
+struct Farewell {
+    deadline: Option<Instant>,
+    /// Whoever asks for the end ends it.
+    until_asked: bool,
+}
+
+impl Farewell {
+    /// Tells the monitor how the guest has ended. `deadline`: that of the guest,
+    /// which holds for what it leaves behind too.
+    fn begin(outcome: &Outcome, monitor: &MonitorHandle, deadline: Option<Instant>) -> Self {
+        let (deadline, until_asked) = match outcome {
+            Outcome::Exited(_) => {
+                monitor.finish();
+                (deadline, true)
+            }
+            // The monitor has a limit of its own.
+            Outcome::Crashed(_) => {
+                monitor.stop();
+                (None, true)
+            }
+            Outcome::TimedOut | Outcome::Interrupted(_) => {
+                monitor.stop();
+                (Some(Instant::now() + FAREWELL), false)
+            }
+            // What such a guest wrote last is worth nothing.
+            Outcome::Violation(_) | Outcome::HostFailed(_) => {
+                monitor.abort();
+                (Some(Instant::now() + STOP_LIMIT), false)
+            }
+        };
+        Self {
+            deadline,
+            until_asked,
+        }
+    }
+
+    /// Waits for the monitor's end, and says what was not delivered.
+    fn end(
+        self,
+        worker: Option<Worker<Option<Undelivered>>>,
+        monitor: &MonitorHandle,
+        control: &Control,
+    ) -> Result<Undelivered, &'static str> {
+        let Some(worker) = worker else {
+            return Ok(Undelivered::default());
+        };
+        if !control.wait_session(self.deadline, self.until_asked) {
+            monitor.abort();
+            if !control.wait_session(Some(Instant::now() + STOP_LIMIT), false) {
+                // It is left behind, with what it holds.
+                return Err("the monitor could not be stopped");
+            }
+        }
+        // It has said that it is over, and does nothing but return.
+        worker.join().flatten().ok_or("the monitor panicked")
+    }
+}
+
+fn start_vcpu(
+    vcpu: Vcpu,
+    machine: &Arc<Machine>,
+    entrance: &Entrance,
+) -> io::Result<Worker<Option<()>>> {
     let (machine, inside) = (Arc::clone(machine), entrance.clone());
     guarded("vcpu", &entrance.control, move || {
         precise_timers();
@@ -132,19 +196,28 @@ fn start_vcpu(vcpu: Vcpu, machine: &Arc<Machine>, entrance: &Entrance) -> io::Re
     })
 }
 
-fn start_monitor(mut monitor: Monitor, entrance: &Entrance) -> io::Result<Worker> {
+fn start_monitor(
+    mut monitor: Monitor,
+    entrance: &Entrance,
+) -> io::Result<Worker<Option<Undelivered>>> {
     let inside = entrance.clone();
     guarded("monitor", &entrance.control, move || {
+        let _session = Session(Arc::clone(&inside.control));
         precise_timers();
         if !inside.enter(Role::Relay) {
-            return;
+            return Undelivered::default();
         }
-        if let SessionEnd::Violation(rule) = monitor.serve() {
+        let end = monitor.serve();
+        if let SessionEnd::Violation(rule) = &end {
             // Before the guest can see it: what it does then, its exit code
             // included, counts no more.
             inside.control.end(Outcome::Violation(rule.to_string()));
         }
         monitor.close();
+        match end {
+            SessionEnd::Undelivered(undelivered) => undelivered,
+            SessionEnd::Stopped | SessionEnd::Violation(_) => Undelivered::default(),
+        }
     })
 }
 
@@ -157,29 +230,33 @@ fn precise_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, NANOSECOND) };
 }
 
-/// Starts a thread that ends the guest should it panic: nothing else would.
-fn guarded(
+/// Starts a thread that ends the guest should it panic: nothing else would. Its
+/// worker gives nothing then.
+fn guarded<T: Send + 'static>(
     name: &'static str,
     control: &Arc<Control>,
-    body: impl FnOnce() + Send + 'static,
-) -> io::Result<Worker> {
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Worker<Option<T>>> {
     let control = Arc::clone(control);
     Worker::spawn(name, move || {
         // What the body leaves behind is dropped with it or made to survive a
         // panic; see the locks of `Control` and `Uart`.
-        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        let result = catch_unwind(AssertUnwindSafe(body)).ok();
+        if result.is_none() {
             control.end(Outcome::HostFailed(format!("the {name} thread panicked")));
         }
+        result
     })
 }
 
 /// Stops all vCPUs, wherever they are: in the guest, asleep, or in a write to
 /// the console. `false` if one cannot be stopped.
-fn stop_vcpus(vcpus: Vec<Worker>, machine: &Machine) -> bool {
+fn stop_vcpus(vcpus: Vec<Worker<Option<()>>>, machine: &Machine) -> bool {
     machine.parkers.wake_all();
+    let deadline = Instant::now() + STOP_LIMIT;
     let mut stopped = true;
     for vcpu in vcpus {
-        if vcpu.interrupt(STOP_LIMIT) {
+        if vcpu.interrupt(deadline.saturating_duration_since(Instant::now())) {
             vcpu.join();
         } else {
             stopped = false;

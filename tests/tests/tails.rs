@@ -1,0 +1,141 @@
+//! What a program had written to its connections when it ended reaches their peers,
+//! however late they read; a loss is told, and is no success.
+
+use arca_tests::data::assert_same;
+use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::records;
+use arca_tests::talk::Talk;
+use arca_vmm::{ExitStatus, StopReason, VmConfig};
+use nix::sys::signal::Signal;
+use socket2::SockRef;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes that the program writes: more than the kernel takes of them.
+const LEN: usize = 4_000_000;
+
+fn written() -> Vec<u8> {
+    arca_script::data::noise(7, LEN)
+}
+
+/// A service whose peers' bytes stay with their senders until it reads.
+fn service() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener)
+        .set_recv_buffer_size(16 << 10)
+        .expect("set");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+/// What the program is told.
+fn lines(address: SocketAddr) -> [String; 2] {
+    [
+        format!("connect s {address}"),
+        format!("write-all s @7:{LEN}"),
+    ]
+}
+
+/// A guest that has written to a peer that has not read.
+fn start(adjust: impl FnOnce(&mut VmConfig)) -> (Talk, TcpStream) {
+    let (listener, address) = service();
+    let mut talk = Talk::start("oracle", &[], adjust);
+    for line in lines(address) {
+        talk.say(&line).expect("the guest is there");
+        let answer = talk.hear(DEADLINE).expect("an answer");
+        assert!(answer.starts_with("ok"), "{line}: {answer}");
+    }
+    let (peer, _) = listener.accept().expect("the guest is connected");
+    peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    (talk, peer)
+}
+
+/// Reads to the end, which must be an orderly one.
+fn read_all(mut peer: TcpStream) -> Vec<u8> {
+    let mut got = Vec::new();
+    let end = peer.read_to_end(&mut got);
+    assert!(end.is_ok(), "after {} bytes: {end:?}", got.len());
+    got
+}
+
+#[test]
+fn a_peer_that_reads_late_gets_all() {
+    // Later than anything that is only for a guest that did not end in order.
+    const LATE: Duration = Duration::from_secs(8);
+    let (talk, peer) = start(|_| {});
+    let reader = thread::spawn(move || {
+        thread::park_timeout(LATE);
+        read_all(peer)
+    });
+    let status = talk.finish();
+    let got = reader.join().expect("no panic");
+    assert_same(&got, &written());
+    assert!(matches!(status, ExitStatus::Exited(0)), "{status}");
+    let said = records::lately();
+    assert!(said.contains("SIGTERM ends that at once"), "{said}");
+}
+
+#[test]
+fn a_peer_that_never_reads_is_given_up_and_that_is_no_success() {
+    let (talk, peer) = start(|config| {
+        config.monitor.orphan_timeout = Duration::from_millis(500);
+    });
+    let status = talk.finish();
+    assert!(matches!(status, ExitStatus::OutputLost), "{status}");
+    assert_eq!(status.code(), 74);
+    drop(peer);
+}
+
+#[test]
+fn waiting_ends_when_somebody_asks_and_with_the_time_of_the_guest() {
+    let (talk, peer) = start(|_| {});
+    let handle = talk.guest().handle().clone();
+    let (ended, waiting) = std::sync::mpsc::channel();
+    let finishing = thread::spawn(move || {
+        let status = talk.finish();
+        let _ = ended.send(());
+        status
+    });
+    // It waits: two seconds after nothing else is left to do it still does.
+    assert!(waiting.recv_timeout(Duration::from_secs(2)).is_err());
+    handle.stop(StopReason::Signal(Signal::SIGTERM as i32));
+    let asked = Instant::now();
+    let status = finishing.join().expect("no panic");
+    assert!(matches!(status, ExitStatus::OutputLost), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(20));
+    drop(peer);
+
+    let (talk, peer) = start(|config| config.timeout = Some(Duration::from_secs(5)));
+    let status = talk.finish();
+    assert!(matches!(status, ExitStatus::OutputLost), "{status}");
+    drop(peer);
+}
+
+#[test]
+fn the_command_says_what_it_waits_for_and_ends_with_a_signal() {
+    let (listener, address) = service();
+    let mut command = Command::new(vmm());
+    command
+        .args(["--orphan-timeout", "10m"])
+        .arg(image("oracle"));
+    command.stdin(Stdio::piped());
+    let mut guest = Guest::spawn(command);
+    let mut input = guest.child().stdin.take().expect("piped");
+    for line in lines(address) {
+        input
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("the guest reads");
+    }
+    drop(input);
+    let (mut peer, _) = listener.accept().expect("the guest is connected");
+    guest.wait_for("the program has ended, and the peers of 1 connections");
+    guest.signal(Signal::SIGTERM);
+    let ended = guest.finish();
+    ended.expect_code(74).expect_stderr("not delivered");
+    // It is not taken for the whole.
+    peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    assert!(peer.read_to_end(&mut Vec::new()).is_err());
+}
