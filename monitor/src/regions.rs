@@ -1,11 +1,29 @@
 //! The regions of data pipes: how large each is, and when a freed one is used
 //! again.
+//!
+//! A peer written against the draft touches a pipe once more after it has set its
+//! last flag in it: it stores reader_closed again, and looks whether all four are
+//! set. Both follow the flag at once, unless the peer's thread is not run just
+//! then. So a region that such a peer gives back rests for a second, and its flags
+//! stay as they are. Two things end the rest of the oldest sooner:
+//!
+//! - Resting regions hold more than a sixteenth of what data pipes may take,
+//!   counting what was touched in them: that is what they cost the host.
+//! - A pipe is asked for, and no other room is left for one of the size that it is
+//!   to have. So what rests makes no ring smaller.
 
 use crate::sizing::PipeSizes;
 use arca_shared::buddy::BuddyAllocator;
 use arca_shared::pipe::RingSize;
 use arca_shared::region::PipeRegion;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long a region rests. A thread that does not run for longer than this
+/// between two instructions is one that its host has stopped.
+const REST: Duration = Duration::from_secs(1);
+/// The part of what data pipes may take that resting regions may hold.
+const RESTING_SHARE: u64 = 16;
 
 /// Hands out the regions of data pipes and takes them back.
 pub(crate) struct Regions {
@@ -17,10 +35,16 @@ pub(crate) struct Regions {
     used: u64,
     /// Pipes there are now.
     count: u64,
-    /// Freed regions of a session without a hello, oldest first. A draft peer
-    /// looks at a region's flags again after it has set its last one: the region
-    /// rests here until others have run out.
-    quarantine: VecDeque<PipeRegion>,
+    /// Freed regions of a session without a hello, oldest first.
+    resting: VecDeque<Resting>,
+    /// Bytes touched in them.
+    resting_bytes: u64,
+}
+
+/// A freed region that its peer may still look at.
+struct Resting {
+    region: PipeRegion,
+    since: Instant,
 }
 
 impl Regions {
@@ -32,7 +56,8 @@ impl Regions {
             limit,
             used: 0,
             count: 0,
-            quarantine: VecDeque::new(),
+            resting: VecDeque::new(),
+            resting_bytes: 0,
         }
     }
 
@@ -48,27 +73,37 @@ impl Regions {
     /// A zeroed region for a pipe; `None` if the arena, or the share of it that
     /// data pipes may take, is used up.
     pub(crate) fn allocate(&mut self) -> Option<PipeRegion> {
+        self.allocate_at(Instant::now())
+    }
+
+    fn allocate_at(&mut self, now: Instant) -> Option<PipeRegion> {
+        self.end_rests(now);
+        let mut size = self.sizes.next(self.used, self.limit);
         loop {
-            if let Some(region) = self.allocate_some_size() {
+            if let Some(region) = self.allocate_of(size) {
                 self.used += bytes(&region);
                 self.count += 1;
                 return Some(region);
             }
-            // Dropped: back to the allocator.
-            self.quarantine.pop_front()?;
+            size = self.sizes.smaller(size)?;
         }
     }
 
-    fn allocate_some_size(&self) -> Option<PipeRegion> {
-        let mut size = self.sizes.next(self.used, self.limit);
+    /// A region of `size` bytes, if need be in place of some that rest.
+    fn allocate_of(&mut self, size: u64) -> Option<PipeRegion> {
+        if self.used + size > self.limit {
+            return None;
+        }
+        let ring_size = RingSize::for_region(size).ok()?;
         loop {
-            if self.used + size <= self.limit
-                && let Ok(ring_size) = RingSize::for_region(size)
-                && let Ok(region) = PipeRegion::allocate(&self.allocator, ring_size)
-            {
+            if let Ok(region) = PipeRegion::allocate(&self.allocator, ring_size) {
                 return Some(region);
             }
-            size = self.sizes.smaller(size)?;
+            // The oldest that is large enough; else the oldest, which may be one
+            // half of what is.
+            let large = |resting: &Resting| bytes(&resting.region) >= size;
+            let index = self.resting.iter().position(large).unwrap_or(0);
+            self.end_rest(index)?;
         }
     }
 
@@ -83,14 +118,39 @@ impl Regions {
     pub(crate) fn free(&mut self, region: PipeRegion, rest: bool) {
         self.forget(&region);
         if rest {
-            self.quarantine.push_back(region);
+            self.rest(region, Instant::now());
         }
+    }
+
+    fn rest(&mut self, region: PipeRegion, since: Instant) {
+        self.resting_bytes += region.touched();
+        self.resting.push_back(Resting { region, since });
+        self.end_rests(since);
+    }
+
+    /// Gives back what has rested for long enough, and the oldest of what is too
+    /// much.
+    fn end_rests(&mut self, now: Instant) {
+        while let Some(oldest) = self.resting.front()
+            && (now.saturating_duration_since(oldest.since) >= REST
+                || self.resting_bytes > self.limit / RESTING_SHARE)
+        {
+            self.end_rest(0);
+        }
+    }
+
+    /// Gives a resting region back; `None` if there is none.
+    fn end_rest(&mut self, index: usize) -> Option<()> {
+        let rested = self.resting.remove(index)?;
+        self.resting_bytes -= rested.region.touched();
+        Some(())
     }
 
     /// Lets every resting region go: the peer said hello, so it does not look
     /// at a region again.
-    pub(crate) fn end_quarantine(&mut self) {
-        self.quarantine.clear();
+    pub(crate) fn end_all_rests(&mut self) {
+        self.resting.clear();
+        self.resting_bytes = 0;
     }
 
     fn forget(&mut self, region: &PipeRegion) {
@@ -123,18 +183,101 @@ mod tests {
 
     #[test]
     fn resting_regions_are_reused_oldest_first_and_last() {
-        let mut regions = regions(4 * 8192);
-        let live: Vec<_> = (0..3).filter_map(|_| regions.allocate()).collect();
+        // Room for four, in an arena of which a sixteenth is enough for all to rest.
+        let allocator = BuddyAllocator::new(test_arena(1 << 20));
+        let sizes = PipeSizes {
+            largest: 256 << 10,
+            smallest: 256 << 10,
+        };
+        let mut regions = Regions::new(allocator, sizes, 100);
+        let now = Instant::now();
+        let mut live: Vec<_> = (0..3).filter_map(|_| regions.allocate_at(now)).collect();
         let freed: Vec<u64> = live.iter().map(offset).collect();
-        for region in live {
-            regions.free(region, true);
+        for mut region in live.drain(..) {
+            region.set_touched(0, 0);
+            regions.forget(&region);
+            regions.rest(region, now);
         }
         assert_eq!(regions.count(), 0);
-        let fresh = regions.allocate().expect("the fourth was never used");
+        let fresh = regions.allocate_at(now).expect("the fourth was never used");
         assert!(!freed.contains(&offset(&fresh)));
-        let again: Vec<_> = (0..3).filter_map(|_| regions.allocate()).collect();
+        let again: Vec<_> = (0..3).filter_map(|_| regions.allocate_at(now)).collect();
         assert_eq!(again.iter().map(offset).collect::<Vec<_>>(), freed);
-        assert!(regions.allocate().is_none());
+        assert!(regions.allocate_at(now).is_none());
+    }
+
+    /// A region that was touched as said, and is given back at `since`.
+    fn use_and_free(regions: &mut Regions, touched: u64, since: Instant) -> u64 {
+        let mut region = regions.allocate_at(since).expect("room");
+        let offset = offset(&region);
+        region.set_touched(touched, 0);
+        regions.forget(&region);
+        regions.rest(region, since);
+        offset
+    }
+
+    #[test]
+    fn a_rest_ends_after_a_second() {
+        let mut regions = regions(256 * 8192);
+        let start = Instant::now();
+        let first = use_and_free(&mut regions, 0, start);
+        for millis in 1..8 {
+            let now = start + Duration::from_millis(millis * 140);
+            assert_ne!(use_and_free(&mut regions, 0, now), first, "after {millis}");
+        }
+        let now = start + REST;
+        assert_eq!(use_and_free(&mut regions, 0, now), first);
+    }
+
+    #[test]
+    fn what_rests_makes_no_ring_smaller() {
+        // Of 64 KiB while little is used: four of them.
+        let sizes = PipeSizes {
+            largest: 1 << 20,
+            smallest: 8192,
+        };
+        let allocator = BuddyAllocator::new(test_arena(2 << 20));
+        let mut regions = Regions::new(allocator, sizes, 100);
+        let now = Instant::now();
+        for _ in 0..100 {
+            let region = regions.allocate_at(now).expect("room");
+            assert_eq!(bytes(&region), 64 << 10);
+            regions.forget(&region);
+            regions.rest(region, now);
+        }
+        // Halves of what is asked for make room together.
+        regions.end_all_rests();
+        let half = RingSize::for_region(32 << 10).expect("even");
+        let all = std::iter::from_fn(|| PipeRegion::allocate(regions.allocator(), half).ok());
+        let mut all: Vec<_> = all.collect();
+        for mut region in all.drain(..4) {
+            region.set_touched(0, 0);
+            regions.rest(region, now);
+        }
+        let region = regions.allocate_at(now).expect("room");
+        assert_eq!(bytes(&region), 64 << 10);
+    }
+
+    #[test]
+    fn what_rests_is_a_small_share_of_the_arena() {
+        let sizes = PipeSizes {
+            largest: 64 << 10,
+            smallest: 64 << 10,
+        };
+        let allocator = BuddyAllocator::new(test_arena(16 << 20));
+        let mut regions = Regions::new(allocator, sizes, 100);
+        let now = Instant::now();
+        let places = |regions: &mut Regions, touched, count| {
+            let places = (0..count).map(|_| use_and_free(regions, touched, now));
+            places.collect::<std::collections::BTreeSet<u64>>().len()
+        };
+        // A half of each is touched: so many make a sixteenth, and one is in use.
+        assert_eq!(places(&mut regions, 32 << 10, 100), 29);
+        // Of those of which the headers are touched all rest.
+        regions.end_all_rests();
+        assert_eq!(places(&mut regions, 0, 100), 100);
+        regions.end_all_rests();
+        assert_eq!(regions.allocator().used(), 0);
     }
 
     #[test]

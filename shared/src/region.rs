@@ -2,12 +2,13 @@
 
 use crate::arena::ShmOffset;
 use crate::boot::PipePlace;
-use crate::buddy::BuddyAllocator;
+use crate::buddy::{BuddyAllocator, MIN_BLOCK};
 use crate::pipe::RingSize;
 use crate::ring::RingHeader;
 use allocator_api2::alloc::{AllocError, Layout};
 use allocator_api2::boxed::Box;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 /// A pipe's region of the arena; dropping it returns the region to the
@@ -78,6 +79,28 @@ impl PipeRegion {
     pub fn set_touched(&mut self, a: u64, b: u64) {
         self.touched = (a.min(self.ring_size.get()), b.min(self.ring_size.get()));
     }
+
+    /// Bytes of the region that were touched, headers included, in whole blocks:
+    /// what it costs the host.
+    #[must_use]
+    pub fn touched(&self) -> u64 {
+        let size = self.ring_size.required_size();
+        let blocks = self.touched_ranges().map(|range| {
+            let end = range.end.next_multiple_of(MIN_BLOCK);
+            end - range.start / MIN_BLOCK * MIN_BLOCK
+        });
+        (blocks.iter().sum::<usize>() as u64).min(size.next_multiple_of(MIN_BLOCK as u64))
+    }
+
+    /// The header of each ring, and what was touched behind it.
+    fn touched_ranges(&self) -> [Range<usize>; 2] {
+        let half = self.ring_size.required_size() as usize / 2;
+        let (a, b) = self.touched;
+        [
+            0..RingHeader::SIZE + a as usize,
+            half..half + RingHeader::SIZE + b as usize,
+        ]
+    }
 }
 
 impl Drop for PipeRegion {
@@ -86,12 +109,7 @@ impl Drop for PipeRegion {
         let Ok(layout) = Layout::from_size_align(size, align_of::<u64>()) else {
             return;
         };
-        let half = size / 2;
-        let (a, b) = self.touched;
-        let touched = [
-            0..RingHeader::SIZE + a as usize,
-            half..half + RingHeader::SIZE + b as usize,
-        ];
+        let touched = self.touched_ranges();
         // SAFETY: allocated in `allocate` from the same allocator as a slice of
         // u64 of this size, and owned by this value alone.
         unsafe { self.allocator.release(self.address, layout, &touched) }

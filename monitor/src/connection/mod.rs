@@ -260,10 +260,10 @@ impl Connection {
         }
     }
 
-    /// Takes the connection apart, to free its region. `touched_all`: the peer
-    /// may have written anywhere in it.
-    pub(crate) fn into_region(mut self, touched_all: bool) -> PipeRegion {
-        if !touched_all && !self.condemned {
+    /// Takes the connection apart, to free its region: what went through its rings
+    /// is what was touched, unless Arca broke a rule.
+    pub(crate) fn into_region(mut self) -> PipeRegion {
+        if !self.condemned {
             let (a, b) = (self.from_arca.taken(), self.to_arca.written());
             self.region.set_touched(a, b);
         }

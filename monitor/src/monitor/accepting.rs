@@ -153,7 +153,7 @@ impl Monitor {
         };
         if let Err(errno) = added {
             if let Some(connection) = self.connections.remove(id) {
-                self.regions.give_back(connection.into_region(true));
+                self.regions.give_back(connection.into_region());
             }
             return Err(errno);
         }
@@ -179,7 +179,7 @@ impl Monitor {
             *entry = 0;
         }
         let rest = !self.relay.greeted;
-        self.regions.free(connection.into_region(rest), rest);
+        self.regions.free(connection.into_region(), rest);
         self.resume_stalled();
     }
 

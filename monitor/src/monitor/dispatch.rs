@@ -110,7 +110,7 @@ impl Monitor {
     fn greet(&mut self, version: u32, features: u64) -> Reply {
         let features = features & feature::ALL;
         self.relay.greeted = true;
-        self.regions.end_quarantine();
+        self.regions.end_all_rests();
         if features & feature::NOTIFY != 0 {
             self.end_polling();
         }

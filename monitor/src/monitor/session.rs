@@ -251,9 +251,9 @@ impl Monitor {
             if let Some(entry) = self.slots.get_mut(connection.slot().0 as usize) {
                 *entry = 0;
             }
-            self.regions.free(connection.into_region(true), false);
+            self.regions.free(connection.into_region(), false);
         }
-        self.regions.end_quarantine();
+        self.regions.end_all_rests();
         self.control.close(&mut self.relay.wakes);
         self.relay.wakes.flush();
         self.relay.end_log();
