@@ -4,7 +4,7 @@
 use crate::violation::Violation;
 use crate::wakes::Wakes;
 use arca_shared::arena::ShmOffset;
-use arca_shared::frame::{Frame, HEADER_LEN};
+use arca_shared::frame::{Frame, FrameError, HEADER_LEN};
 use arca_shared::message::Reply;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
@@ -45,6 +45,8 @@ pub(crate) struct Control {
     untold: bool,
     /// Requests were taken since the guest was last told of the room.
     taken: bool,
+    /// Arca closed an end of the pipe, and every request before that was taken.
+    left: bool,
     _region: PipeRegion,
 }
 
@@ -61,6 +63,7 @@ impl Control {
             next_sequence: 0,
             untold: false,
             taken: false,
+            left: false,
             _region: region,
         }
     }
@@ -71,15 +74,31 @@ impl Control {
 
     /// Takes the next request off the ring; `None` if there is none, or if there
     /// is no room for its reply. In both cases the guest was asked to say when
-    /// that changes.
+    /// that changes. Once Arca has closed an end there is none any more
+    /// ([`Control::is_left`]).
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
         let frame = self.take_frame()?;
         self.taken |= frame.is_some();
         Ok(frame)
     }
 
+    /// Whether Arca has left the session: it takes no more replies, or sends no
+    /// more requests and all that it sent were taken.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left
+    }
+
     fn take_frame(&mut self) -> Result<Option<Frame>, Violation> {
-        if !self.has_room()? {
+        // Both cursors are looked at first, whether or not they are needed: a lie is
+        // found at once, and not taken for a farewell.
+        let room = self.has_room()?;
+        self.pipe.incoming().available().map_err(FrameError::from)?;
+        // Nobody takes the reply to what else is asked.
+        self.left |= self.pipe.is_peer_read_closed();
+        if self.left {
+            return Ok(None);
+        }
+        if !room {
             self.pipe.outgoing().want_room();
             // Looked at once more after the wish.
             if !self.has_room()? {
@@ -90,14 +109,18 @@ impl Control {
             return Ok(Some(frame));
         }
         self.pipe.incoming().want_data();
-        // Looked at once more after the wish.
-        Ok(Frame::take(self.pipe.incoming())?)
+        // The flag and then the ring are looked at once more after the wish. What
+        // is left when the writer has closed is at most a part of a frame.
+        let over = self.pipe.is_peer_write_closed();
+        let frame = Frame::take(self.pipe.incoming())?;
+        self.left = over && frame.is_none();
+        Ok(frame)
     }
 
     /// Whether the replies of all that wait, and one more, are sure to fit.
     fn has_room(&mut self) -> Result<bool, Lie> {
         let needed = (self.waiting.len() + 1) * MAX_REPLY;
-        Ok(self.pipe.outgoing().free_for(needed)? >= needed)
+        Ok(self.pipe.outgoing().free()? >= needed)
     }
 
     /// Puts a reply into the ring.

@@ -237,6 +237,40 @@ fn names_and_both_families_connect() {
 }
 
 #[test]
+fn brackets_are_for_ipv6_addresses() {
+    let mut session = Session::start();
+    let (_service4, v4) = service();
+    let service6 = TcpListener::bind("[::1]:0").expect("IPv6 loopback");
+    let v6 = service6.local_addr().expect("an address");
+    let mut connect = |text: &str, port| {
+        let name = Name::new(text).expect("a name");
+        session.peer.ask(Request::ConnectName { port, name })
+    };
+    for text in ["[::1]", "::1"] {
+        let reply = connect(text, v6.port());
+        assert!(
+            matches!(reply, Reply::Connected { .. }),
+            "{text}: {reply:?}"
+        );
+    }
+    for text in ["[127.0.0.1]", "[127.0.0.1", "127.0.0.1]", "[[127.0.0.1]]"] {
+        assert_eq!(
+            connect(text, v4.port()),
+            Reply::ConnectErr(Errno(2)),
+            "{text}"
+        );
+    }
+    for text in ["[::1", "::1]", "[[::1]]", "[]"] {
+        assert_eq!(
+            connect(text, v6.port()),
+            Reply::ConnectErr(Errno(2)),
+            "{text}"
+        );
+    }
+    session.stop();
+}
+
+#[test]
 fn an_accept_tells_both_addresses() {
     let mut session = Session::start();
     let (listener_id, local) = session.peer.listen_anywhere();

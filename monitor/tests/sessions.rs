@@ -2,80 +2,14 @@
 
 mod common;
 
-use arca_monitor::{Monitor, MonitorConfig, SessionEnd, Violation};
-use arca_shared::frame::{Frame, FrameError};
-use arca_shared::message::{MessageError, Reply, Request, code};
+use arca_monitor::{Monitor, MonitorConfig, SessionEnd};
+use arca_shared::frame::Frame;
+use arca_shared::message::{Reply, Request};
 use arca_shared::notify::Slot;
-use common::{Peer, Session, UNKNOWN_CODE, link, until};
+use common::{Peer, Session, link, until};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-#[track_caller]
-fn violation(bytes: &[u8], hello: bool) -> Violation {
-    let mut session = Session::start();
-    if hello {
-        session.peer.hello();
-        session.peer.ring();
-    }
-    session.peer.send_bytes(bytes);
-    session.peer.tell();
-    match session.end() {
-        SessionEnd::Violation(violation) => {
-            assert_eq!(violation.to_string().lines().count(), 1);
-            violation
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn malformed_frames_end_the_session() {
-    let too_long = Violation::Frame(FrameError::TooLong {
-        message_type: 1,
-        payload_len: 257,
-    });
-    assert_eq!(violation(&[1, 1, 1, 0, 0, 0, 0], false), too_long);
-    assert_eq!(violation(&[1, 1, 1, 0, 0, 0, 0], true), too_long);
-    let wrong_length = Violation::Message(MessageError::WrongLength {
-        message_type: 8,
-        found: 3,
-    });
-    assert_eq!(
-        violation(&[8, 3, 0, 9, 0, 0, 0, 1, 2, 3], false),
-        wrong_length
-    );
-    let unknown = |code| Violation::Message(MessageError::UnknownType(code));
-    let empty = |code| [code, 0, 0, 1, 0, 0, 0];
-    assert_eq!(
-        violation(&empty(UNKNOWN_CODE), false),
-        unknown(UNKNOWN_CODE)
-    );
-    assert_eq!(violation(&empty(0), true), unknown(0));
-    assert_eq!(
-        violation(&empty(code::LISTEN_OK), true),
-        unknown(code::LISTEN_OK)
-    );
-    assert_eq!(violation(&empty(code::DONE), true), unknown(code::DONE));
-}
-
-#[test]
-fn a_lie_in_the_control_ring_ends_the_session() {
-    let mut session = Session::start();
-    let offset = session.peer.control.shm_offset();
-    let header = session
-        .peer
-        .arena
-        .from_offset(offset, 24, 8)
-        .expect("inside");
-    // SAFETY: the control pipe's first header lies there, all of it atomic.
-    let header = unsafe { header.cast::<arca_shared::ring::RingHeader>().as_ref() };
-    header.write_cursor.store(u64::MAX / 2, Ordering::Release);
-    assert!(matches!(
-        session.end(),
-        SessionEnd::Violation(Violation::Frame(FrameError::Ring(_)))
-    ));
-}
 
 #[test]
 fn a_violation_resets_connections_and_frees_everything() {
@@ -89,26 +23,6 @@ fn a_violation_resets_connections_and_frees_everything() {
     let error = std::io::Read::read(&mut host, &mut [0]).expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(session.handle.stats().pipes_allocated, 0);
-}
-
-#[test]
-fn frames_may_come_in_pieces() {
-    let mut session = Session::start();
-    let frame = Request::Accept { listener_id: 5 }.to_frame(0);
-    let mut wire = [0; 16];
-    let len = frame.encode(&mut wire).expect("fits");
-    for byte in &wire[..len] {
-        let turns = session.handle.stats().epoll_turns;
-        session.peer.send_bytes(&[*byte]);
-        until("a tick", || {
-            (session.handle.stats().epoll_turns > turns).then_some(())
-        });
-    }
-    assert_eq!(
-        session.peer.reply(0),
-        Reply::AcceptErr(arca_shared::errno::Errno::EBADF)
-    );
-    session.stop();
 }
 
 #[test]
@@ -228,6 +142,51 @@ fn the_monitor_can_be_driven_step_by_step() {
     handle.stop();
     assert_eq!(monitor.serve_one(), Ok(false));
     assert_eq!(monitor.event_loop(), SessionEnd::Stopped);
+}
+
+#[test]
+fn a_driver_that_only_pumps_serves_everything() {
+    let (link, arena, _) = link(common::ARENA);
+    let mut peer = Peer::new(&link, arena);
+    let mut monitor = Monitor::new(link, MonitorConfig::default()).expect("a monitor");
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = service.local_addr().expect("an address");
+    let id = peer.send(Request::Connect(common::endpoint(address)));
+    let reply = until("the connect", || {
+        monitor.pump_once().expect("no violation");
+        peer.try_reply(id)
+    });
+    let Reply::ConnectOk(ready) = reply else {
+        panic!("{reply:?}");
+    };
+    let mut stream = peer.join(&ready);
+    let (mut host, _) = service.accept().expect("accepts");
+    assert_eq!(stream.pipe.write(b"pump"), Ok(4));
+    assert!(monitor.pump_once().expect("no violation").moved);
+    let mut bytes = [0; 4];
+    std::io::Read::read_exact(&mut host, &mut bytes).expect("reads");
+    assert_eq!(&bytes, b"pump");
+    // An accept too.
+    let (listener_id, local) = {
+        let address = arca_shared::message::Address("127.0.0.1:0".parse().expect("an address"));
+        let backlog = 0;
+        let id = peer.send(Request::ListenAt { address, backlog });
+        monitor.pump_once().expect("no violation");
+        match peer.reply(id) {
+            Reply::Listening { listener_id, local } => (listener_id, local.0),
+            other => panic!("{other:?}"),
+        }
+    };
+    let accept = peer.send(Request::Accept { listener_id });
+    let _client = TcpStream::connect(local).expect("connects");
+    let reply = until("the accept", || {
+        monitor.pump_once().expect("no violation");
+        peer.try_reply(accept)
+    });
+    assert!(matches!(reply, Reply::IncomingConnection(_)), "{reply:?}");
+    // A request that is none is found too.
+    peer.send_bytes(&[0, 0, 0, 1, 0, 0, 0]);
+    assert!(monitor.pump_once().is_err());
 }
 
 #[test]

@@ -60,6 +60,15 @@ impl Goal {
     }
 }
 
+/// The address that a name is the text of: an IPv6 one may be in brackets.
+fn literal(name: &str) -> Option<IpAddr> {
+    let bracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    match bracketed {
+        Some(v6) => v6.parse().ok().map(IpAddr::V6),
+        None => name.parse().ok(),
+    }
+}
+
 impl Monitor {
     /// Starts a connect.
     pub(super) fn connect(&mut self, request_id: u32, mut goal: Goal) -> Dispatch {
@@ -71,8 +80,7 @@ impl Monitor {
 
     /// Starts a connect to a host by its name.
     pub(super) fn connect_name(&mut self, request_id: u32, name: &str, port: u16) -> Dispatch {
-        let literal = name.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(ip) = literal.parse::<IpAddr>() {
+        if let Some(ip) = literal(name) {
             return self.connect(request_id, Goal::address(SocketAddr::new(ip, port), true));
         }
         if !self.policy.resolves_names() {

@@ -36,6 +36,9 @@ impl Monitor {
     /// was one.
     pub(super) fn serve_frame(&mut self) -> Result<bool, Violation> {
         let Some(frame) = self.control.next_frame()? else {
+            if self.control.is_left() {
+                self.say_farewell();
+            }
             return Ok(false);
         };
         if let Dispatch::Reply(reply) = self.dispatch_request(&frame)? {

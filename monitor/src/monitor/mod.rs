@@ -204,15 +204,15 @@ impl Monitor {
         Ok(answered)
     }
 
-    /// Relays, completes connects and answers accepts, whatever is ready; never
-    /// blocks, and takes no request.
+    /// Serves requests, relays, completes connects and answers accepts, whatever
+    /// is ready; never blocks. Who calls nothing else serves the whole session.
     ///
     /// # Errors
     ///
-    /// [`Violation`] if the guest broke the control pipe.
+    /// [`Violation`] if the guest broke a rule of the control pipe.
     pub fn pump_once(&mut self) -> Result<Progress, Violation> {
         let before = self.relay.stats;
-        let busy = self.turn(false)?;
+        let busy = self.turn(true)?;
         self.put_off_nothing();
         let moved = self.relay.stats.moved_since(&before);
         Ok(Progress { moved, busy })

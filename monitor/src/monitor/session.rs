@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 pub enum SessionEnd {
     /// It was stopped, and the kernel has all that was to be delivered.
     Stopped,
-    /// It was stopped, and some of what Arca had written was given up.
+    /// It was stopped, or Arca left it, and some of what Arca had written was given
+    /// up.
     Undelivered(Undelivered),
+    /// Arca closed an end of the control pipe: it left in order.
+    Closed,
     /// The guest broke a rule.
     Violation(Violation),
 }
@@ -74,14 +77,32 @@ impl Monitor {
             return SessionEnd::Violation(violation);
         }
         let lost = self.lost();
-        if lost == Undelivered::default() {
-            return SessionEnd::Stopped;
+        if lost != Undelivered::default() {
+            let Undelivered { connections, bytes } = lost;
+            log::warn!(
+                "{bytes} bytes of {connections} connections were not delivered: their peers do not read"
+            );
         }
-        let Undelivered { connections, bytes } = lost;
-        log::warn!(
-            "{bytes} bytes of {connections} connections were not delivered: their peers do not read"
-        );
-        SessionEnd::Undelivered(lost)
+        let left = self.wish == Wish::Run;
+        if left {
+            self.close();
+            self.serve_standards();
+        }
+        match lost == Undelivered::default() {
+            true if left => SessionEnd::Closed,
+            true => SessionEnd::Stopped,
+            false => SessionEnd::Undelivered(lost),
+        }
+    }
+
+    /// Hands on the marks of the standard pipes, which a guest that has left its
+    /// session goes on using, until the monitor is stopped.
+    fn serve_standards(&mut self) {
+        // No request is taken any more, so that no turn finds a rule broken.
+        while !self.standards.is_empty() && self.turn(false).is_ok() && self.wish == Wish::Run {
+            self.pace.ticked(false);
+            self.sleep();
+        }
     }
 
     fn run_session(&mut self) -> Result<(), Violation> {
@@ -102,27 +123,30 @@ impl Monitor {
     pub(super) fn turn_of_session(&mut self) -> Result<bool, Violation> {
         self.turn(true)?;
         match self.wish {
-            Wish::Run => return Ok(false),
+            Wish::Run if !self.control.is_left() => return Ok(false),
+            Wish::Run => {}
             Wish::Finish | Wish::Stop => self.say_farewell(),
             Wish::Abort => return Ok(true),
         }
         Ok(self.is_farewell_over())
     }
 
-    /// Whether the guest is gone.
+    /// Whether the guest is gone, or has left the session.
     pub(super) fn is_stopping(&self) -> bool {
-        self.wish != Wish::Run
+        self.wish != Wish::Run || self.control.is_left()
     }
 
-    /// The guest is gone: nothing new begins, and every connection counts as
-    /// closed by it.
-    fn say_farewell(&mut self) {
+    /// The guest is gone, or has closed the control pipe: nothing new begins, and
+    /// every connection counts as closed by it.
+    pub(super) fn say_farewell(&mut self) {
         let said = self.farewell.map(|farewell| farewell.wish);
         if said == Some(self.wish) {
             return;
         }
         let now = Instant::now();
         let patience = match self.wish {
+            // It has left, and is not waited for.
+            Wish::Run => Patience::Kernel { notice: None },
             Wish::Finish => Patience::Kernel {
                 notice: Some(now + NOTICE),
             },
@@ -141,7 +165,8 @@ impl Monitor {
         if said.is_some() {
             return;
         }
-        self.pace.polling = false;
+        // A guest that is still there may go on using its standard pipes.
+        self.pace.polling &= self.wish == Wish::Run;
         self.drop_requests();
         for connection in self.connections.values_mut() {
             connection.orphan();

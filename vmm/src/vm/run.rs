@@ -216,7 +216,9 @@ fn start_monitor(
         monitor.close();
         match end {
             SessionEnd::Undelivered(undelivered) => undelivered,
-            SessionEnd::Stopped | SessionEnd::Violation(_) => Undelivered::default(),
+            SessionEnd::Stopped | SessionEnd::Closed | SessionEnd::Violation(_) => {
+                Undelivered::default()
+            }
         }
     })
 }
