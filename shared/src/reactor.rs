@@ -380,3 +380,6 @@ impl Drop for Timer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
-//! Memory for this crate's tests.
+//! What this crate's tests run on: memory, a machine, and a peer.
+
+pub(crate) mod machine;
+pub(crate) mod peer;
 
 use crate::arena::Arena;
 use crate::buddy::MIN_BLOCK;

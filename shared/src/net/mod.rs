@@ -16,6 +16,8 @@ pub mod pipe_end;
 pub mod session;
 pub mod standard;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use async_stream::{AsyncStream, OwnedReadHalf, OwnedWriteHalf};
 pub use listener::ArcaTcpListener;

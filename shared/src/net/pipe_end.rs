@@ -482,3 +482,6 @@ impl core::fmt::Debug for PipeEnd {
         write!(f, "PipeEnd({})", self.shm_offset())
     }
 }
+
+#[cfg(test)]
+mod tests;

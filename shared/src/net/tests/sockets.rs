@@ -1,0 +1,293 @@
+//! Sessions and listeners: what is asked of the monitor, and what its answers
+//! mean.
+
+use super::*;
+
+#[test]
+fn a_session_says_hello_and_rings() {
+    let peer = Peer::simple();
+    let _session = ArcaSession::open(&peer.reactor, peer.control).expect("a place");
+    let hello = Request::Hello {
+        version: 1,
+        features: 0b11111,
+    };
+    assert_eq!(peer.requests(), [(1, hello)]);
+    assert_eq!(peer.machine.events(), [Event::Doorbell]);
+}
+
+#[test]
+fn a_session_keeps_its_reactor() {
+    let peer = Peer::simple();
+    assert!(Arc::ptr_eq(peer.session().reactor(), &peer.reactor));
+}
+
+#[test]
+fn a_connection_has_the_addresses_that_the_monitor_told() {
+    let Connected { peer, stream, .. } = connected(64);
+    assert_eq!(stream.local_addr(), LOCAL.into());
+    assert_eq!(stream.peer_addr(), REMOTE.into());
+    assert_eq!(peer.requests(), []);
+    let stream = stream.into_async();
+    assert_eq!(stream.local_addr(), LOCAL.into());
+    assert_eq!(stream.peer_addr(), REMOTE.into());
+}
+
+#[test]
+fn a_connect_fails_with_what_the_monitor_says() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let request = Request::ConnectTo(address(REMOTE));
+    for (reply, error) in [
+        (
+            Reply::ConnectErr(Errno::ECONNREFUSED),
+            Errno::ECONNREFUSED.into(),
+        ),
+        (Reply::Failed(Errno::EACCES), Errno::EACCES.into()),
+        (
+            Reply::Unsupported { message_type: 19 },
+            Errno::ENOSYS.into(),
+        ),
+        (
+            Reply::Done,
+            Error::Protocol("a reply does not belong to its request"),
+        ),
+    ] {
+        answer(&peer, request, reply);
+        assert_eq!(session.connect(remote()).err(), Some(error));
+    }
+    let (mut place, _) = peer.pipe(64);
+    place.shm_offset = u64::MAX - 7;
+    answer(&peer, request, Peer::connected(place));
+    assert_eq!(
+        session.connect(remote()).err(),
+        Some(Error::Protocol("a pipe's place is not in the arena"))
+    );
+}
+
+#[test]
+fn a_connect_is_given_up_when_its_time_has_passed() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let zero = session.connect_timeout(remote(), Duration::ZERO);
+    assert_eq!(zero.err(), Some(Errno::EINVAL.into()));
+    assert_eq!(peer.requests(), []);
+    peer.machine.clock.store(7, Ordering::Relaxed);
+    let late = session.connect_timeout(remote(), Duration::from_nanos(50));
+    assert_eq!(late.err(), Some(Errno::ETIMEDOUT.into()));
+    assert_eq!(peer.machine.events(), [Event::Park(Some(57))]);
+    assert_eq!(
+        peer.requests(),
+        [
+            (2, Request::ConnectTo(address(REMOTE))),
+            (0, Request::Cancel { request_id: 2 }),
+        ]
+    );
+    let (place, _theirs) = peer.pipe(64);
+    answer(
+        &peer,
+        Request::ConnectTo(address(REMOTE)),
+        Peer::connected(place),
+    );
+    let in_time = session.connect_timeout(remote(), Duration::MAX);
+    assert_eq!(in_time.map(|stream| stream.peer_addr()), Ok(remote()));
+}
+
+#[test]
+fn a_host_is_connected_to_by_name() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let name = Name::new("host").expect("a name");
+    let (place, _theirs) = peer.pipe(64);
+    answer(
+        &peer,
+        Request::ConnectName { port: 80, name },
+        Peer::connected(place),
+    );
+    let stream = session.connect_name("host", 80);
+    assert_eq!(stream.map(|stream| stream.peer_addr()), Ok(remote()));
+    assert_eq!(
+        session.connect_name("", 80).err(),
+        Some(Errno::EINVAL.into())
+    );
+    assert_eq!(peer.requests(), []);
+}
+
+/// A listener with id 5 at [`LOCAL`].
+fn listener(peer: &Arc<Peer>, session: &ArcaSession) -> ArcaTcpListener {
+    let request = Request::ListenAt {
+        address: address(LOCAL),
+        backlog: 0,
+    };
+    let reply = Reply::Listening {
+        listener_id: 5,
+        local: address(LOCAL),
+    };
+    answer(peer, request, reply);
+    session.bind(LOCAL.into()).expect("binds")
+}
+
+#[test]
+fn a_listener_is_bound_where_the_monitor_says() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let bound = listener(&peer, &session);
+    assert_eq!(bound.local_addr(), LOCAL.into());
+    let request = |backlog| Request::ListenAt {
+        address: address(REMOTE),
+        backlog,
+    };
+    answer(&peer, request(0), Reply::ListenErr(Errno::EADDRINUSE));
+    let refused = session.bind(remote());
+    assert_eq!(refused.err(), Some(Errno::EADDRINUSE.into()));
+    answer(&peer, request(9), Reply::Failed(Errno::EACCES));
+    let refused = session
+        .reactor()
+        .block_on(session.bind_with_backlog(remote(), 9));
+    assert_eq!(refused.err(), Some(Errno::EACCES.into()));
+}
+
+#[test]
+fn a_listener_gives_what_comes_in() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let listener = listener(&peer, &session);
+    let request = Request::AcceptFrom { listener_id: 5 };
+    let next = |at: usize| {
+        let (place, _) = peer.pipe(64);
+        answer(&peer, request, Peer::accepted(5, place));
+        let (stream, from) = match at {
+            0 => listener.accept(),
+            1 => session.accept(&listener),
+            2 => session.reactor().block_on(listener.accept_async()),
+            _ => {
+                let stream = listener.incoming().next().expect("without end");
+                stream.map(|stream| (stream, remote()))
+            }
+        }
+        .expect("accepts");
+        assert_eq!(from, remote());
+        assert_eq!(stream.peer_addr(), remote());
+        assert_eq!(stream.shm_offset().0, place.shm_offset);
+    };
+    (0..4).for_each(next);
+    for (reply, error) in [
+        (Reply::AcceptErr(Errno::EBADF), Errno::EBADF.into()),
+        (Reply::Failed(Errno::EMFILE), Errno::EMFILE.into()),
+    ] {
+        answer(&peer, request, reply);
+        assert_eq!(listener.accept().err(), Some(error));
+    }
+}
+
+#[test]
+fn an_accept_that_may_not_wait_is_cancelled_at_once() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let listener = listener(&peer, &session);
+    listener.set_nonblocking(true);
+    let (place, _theirs) = peer.pipe(64);
+    for reply in [
+        Reply::AcceptErr(Errno::ECANCELED),
+        Reply::AcceptErr(Errno::EBADF),
+        Peer::accepted(5, place),
+    ] {
+        let other = peer.clone();
+        peer.machine.while_parked(move || {
+            let requests = other.requests();
+            let id = requests[0].0;
+            let cancel = Request::Cancel { request_id: id };
+            let accept = Request::AcceptFrom { listener_id: 5 };
+            assert_eq!(requests, [(id, accept), (0, cancel)]);
+            other.reply(id, reply);
+        });
+        let accepted = listener.accept().map(|(_, from)| from);
+        let expected = match reply {
+            Reply::AcceptErr(Errno::ECANCELED) => os(Errno::EAGAIN),
+            Reply::AcceptErr(errno) => os(errno),
+            _ => Ok(remote()),
+        };
+        assert_eq!(accepted, expected);
+    }
+    listener.set_nonblocking(false);
+    answer(
+        &peer,
+        Request::AcceptFrom { listener_id: 5 },
+        Reply::AcceptErr(Errno::ECANCELED),
+    );
+    assert_eq!(listener.accept().err(), Some(Errno::ECANCELED.into()));
+}
+
+#[test]
+fn a_listener_closes_when_dropped() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    drop(listener(&peer, &session));
+    let close = Request::CloseListener { listener_id: 5 };
+    assert_eq!(peer.requests(), [(0, close)]);
+}
+
+#[test]
+fn an_option_of_a_listener_is_asked_for_by_its_id() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let listener = listener(&peer, &session);
+    let get = |option: SocketOption| Request::GetOption {
+        target: Target::Listener(5),
+        option: option as u8,
+    };
+    answer(&peer, get(SocketOption::Ttl), Reply::OptionValue(64));
+    assert_eq!(listener.ttl(), Ok(64));
+    answer(&peer, get(SocketOption::Ttl), Reply::OptionValue(1 << 40));
+    assert_eq!(listener.ttl(), Ok(u32::MAX));
+    let set = Request::SetOption {
+        target: Target::Listener(5),
+        option: SocketOption::Ttl as u8,
+        value: 9,
+    };
+    answer(&peer, set, Reply::Done);
+    assert_eq!(listener.set_ttl(9), Ok(()));
+    answer(&peer, set, Reply::Failed(Errno::EINVAL));
+    assert_eq!(listener.set_ttl(9), os(Errno::EINVAL));
+    answer(&peer, get(SocketOption::Error), Reply::OptionValue(0));
+    assert_eq!(listener.take_error(), Ok(None));
+    answer(&peer, get(SocketOption::Error), Reply::OptionValue(104));
+    assert_eq!(listener.take_error(), Ok(Some(Errno::ECONNRESET.into())));
+    answer(&peer, get(SocketOption::Error), Reply::Failed(Errno::EBADF));
+    assert_eq!(listener.take_error(), os(Errno::EBADF));
+}
+
+#[test]
+fn standard_streams_are_pipes_of_their_own() {
+    let peer = Peer::simple();
+    let (place, mut theirs) = peer.pipe(64);
+    let writer = StandardWriter::join(&peer.reactor, place).expect("a place");
+    assert_eq!(writer.try_write(&[7; 40]), Ok(40));
+    assert_eq!(writer.write_all(&[8; 24]), Ok(()));
+    assert_eq!(writer.try_write(&[9; 1]), os(Errno::EAGAIN));
+    let mut buffer = [0; 99];
+    assert_eq!(theirs.read(&mut buffer), Ok(64));
+    assert_eq!(buffer[39..41], [7, 8]);
+    let other = peer.clone();
+    peer.machine.while_parked(move || {
+        assert_eq!(theirs.read(&mut [0; 60]), Ok(60));
+        theirs.close_read();
+        other.tell(place);
+    });
+    // The rest is written once there is room, and then nobody reads.
+    assert_eq!(writer.write_all(&[7; 65]), os(Errno::EPIPE));
+    writer.close();
+    assert_eq!(writer.try_write(b"x"), os(Errno::EPIPE));
+
+    let (place, mut theirs) = peer.pipe(64);
+    let writer = StandardWriter::join(&peer.reactor, place).expect("a place");
+    writer.close();
+    assert!(theirs.is_peer_write_closed());
+
+    let (place, mut theirs) = peer.pipe(64);
+    let reader = StandardReader::join(&peer.reactor, place).expect("a place");
+    assert_eq!(reader.end().place(), place);
+    theirs.write(b"in").expect("room");
+    theirs.close_write();
+    assert_eq!(reader.read(&mut [0; 8]), Ok(2));
+    assert_eq!(reader.read(&mut [0; 8]), Ok(0));
+}
