@@ -210,4 +210,16 @@ mod tests {
         let end = NonNull::new((arena.base().as_ptr() as usize + 64) as *mut u8);
         assert!(arena.to_offset(end.expect("not null")).is_err());
     }
+
+    #[test]
+    fn an_arena_and_its_offsets_are_printed_as_people_read_them() {
+        let mut memory = [0u64; 8];
+        let arena = arena(&mut memory);
+        let text = alloc::format!("{arena:?}");
+        assert_eq!(text, alloc::format!("Arena({:p}, 64 bytes)", arena.base()));
+        assert_eq!(alloc::format!("{}", ShmOffset(4096)), "0x1000");
+        assert!(!arena.is_empty());
+        // SAFETY: nothing is in an arena without bytes.
+        assert!(unsafe { Arena::new(arena.base(), 0) }.is_empty());
+    }
 }

@@ -175,6 +175,7 @@ impl PartialEq for Frame {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::pipe::{BidirectionalPipe, Side};
     use proptest::prelude::*;
 
     proptest! {
@@ -211,5 +212,37 @@ mod tests {
                 })
             );
         }
+    }
+
+    #[test]
+    fn a_frame_is_put_whole_and_may_fill_a_ring() {
+        let arena = crate::testing::test_arena(1);
+        let place = crate::boot::PipePlace {
+            shm_offset: 0,
+            ring_size: 16,
+        };
+        let mut pipe = BidirectionalPipe::join(&arena, place, Side::A).expect("fits");
+        let frame = |len| Frame::build(1, 2, move |_| len);
+        let put = frame(10).put(pipe.outgoing());
+        assert_eq!(put, Err(RingError::WouldBlock));
+        assert_eq!(pipe.outgoing().written(), 0);
+        assert_eq!(frame(9).put(pipe.outgoing()), Ok(()));
+        assert_eq!(pipe.outgoing().free(), Ok(0));
+    }
+
+    #[test]
+    fn frames_are_equal_when_all_of_them_is() {
+        let frame = |message_type, request_id, byte| {
+            Frame::build(message_type, request_id, move |buffer| {
+                buffer[0] = byte;
+                1
+            })
+        };
+        assert_eq!(frame(1, 2, 3), frame(1, 2, 3));
+        for other in [frame(9, 2, 3), frame(1, 9, 3), frame(1, 2, 9)] {
+            assert_ne!(frame(1, 2, 3), other);
+        }
+        let text = alloc::format!("{:?}", frame(1, 2, 3));
+        assert_eq!(text, "Frame(type 1, request 2, [03])");
     }
 }

@@ -234,3 +234,9 @@ fn unknown_types_and_meaningless_fields_are_errors() {
         Err(MessageError::BadField { found: 5, .. })
     ));
 }
+
+#[test]
+fn a_name_is_printed_as_a_string() {
+    let name = Name::new("host").expect("a name");
+    assert_eq!(alloc::format!("{name:?}"), "\"host\"");
+}

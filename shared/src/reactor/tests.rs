@@ -111,6 +111,19 @@ fn timers_fire_by_deadline_and_each_of_one_deadline() {
 }
 
 #[test]
+fn a_turn_may_find_a_slot_and_a_timer() {
+    let peer = Peer::simple();
+    peer.reactor.register(Slot(3), Arc::new(Heard::default()));
+    let wakes = Arc::new(Wakes::default());
+    let mut timer = peer.reactor.sleep_until(50);
+    assert!(wakes.poll(&mut timer).is_pending());
+    set_clock(&peer, 50);
+    peer.notify.to_guest().mark(Slot(3));
+    assert!(peer.reactor.turn());
+    assert_eq!(wakes.count(), 1);
+}
+
+#[test]
 fn a_turn_reads_the_clock_only_for_a_timer() {
     let peer = Peer::simple();
     peer.reactor.turn();

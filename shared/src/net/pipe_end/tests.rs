@@ -109,6 +109,31 @@ fn an_errno_is_written_once_and_then_the_pipe_is_broken() {
 }
 
 #[test]
+fn who_waits_gets_the_errno_too() {
+    let wakes = Arc::new(Wakes::default());
+    let mut buffer = [0; 8];
+    let failed = || {
+        let (peer, end, mut theirs) = pipe();
+        fail(&mut theirs, Errno::ECONNRESET);
+        (peer, end)
+    };
+    let error = Poll::Ready(os(Errno::ECONNRESET));
+    let (_peer, end) = failed();
+    let mut read = poll_fn(|context| end.poll_read(context, &mut buffer));
+    assert_eq!(wakes.poll(&mut read), error);
+    let (_peer, end) = failed();
+    let mut peek = poll_fn(|context| end.poll_peek(context, &mut buffer));
+    assert_eq!(wakes.poll(&mut peek), error);
+    let (_peer, end) = failed();
+    let mut write = poll_fn(|context| end.poll_write(context, b"x"));
+    assert_eq!(wakes.poll(&mut write), error);
+    let (_peer, end) = failed();
+    assert_eq!(end.read(&mut [0; 8], None), os(Errno::ECONNRESET));
+    let (_peer, end) = failed();
+    assert_eq!(end.write(b"x", None), os(Errno::ECONNRESET));
+}
+
+#[test]
 fn an_errno_that_is_taken_is_not_reported() {
     let (_peer, end, mut theirs) = pipe();
     // In the header, but nothing has ended.

@@ -126,6 +126,30 @@ fn the_drafts_send_and_recv_of_a_task_close_at_the_end() {
 }
 
 #[test]
+fn a_send_that_fails_without_the_peers_closing_closes_nothing() {
+    let Connected {
+        peer,
+        stream,
+        mut theirs,
+        ..
+    } = connected(64);
+    let stream = stream.into_async();
+    assert_eq!(peer.reactor.block_on(stream.send(&[7; 64])), Ok(()));
+    let arena = peer.reactor.arena();
+    let cursor = arena
+        .from_offset(stream.shm_offset(), 8, 8)
+        .expect("inside");
+    // SAFETY: the read cursor of ring A: inside the arena, aligned, atomic.
+    let cursor: &core::sync::atomic::AtomicU64 = unsafe { cursor.cast().as_ref() };
+    cursor.store(1000, Ordering::Relaxed);
+    assert_eq!(
+        peer.reactor.block_on(stream.send(b"more")),
+        Err(Error::Protocol("a cursor of a ring cannot be true"))
+    );
+    assert!(!theirs.is_peer_write_closed());
+}
+
+#[test]
 fn a_stream_for_tasks_shuts_down_what_it_is_told_to() {
     let Connected {
         stream, mut theirs, ..
