@@ -6,12 +6,15 @@ mod common;
 use arca_monitor::MonitorConfig;
 use arca_shared::arena::{Arena, ShmOffset};
 use arca_shared::message::Request;
+use arca_shared::pipe::{AsyncStream, SyncStream};
 use arca_shared::ring::RingHeader;
 use common::{Session, Stream, until};
 use socket2::SockRef;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 fn service() -> (TcpListener, SocketAddr) {
@@ -211,6 +214,65 @@ fn a_writer_that_never_looks_whether_anyone_reads_comes_to_its_end() {
     // Any value but 0 is a flag.
     b.reader_closed.store(0x80, Release);
     a.writer_closed.store(0xff, Release);
+    session.expect_no_pipes();
+    session.stop();
+}
+
+/// A service that gives back all that it gets, once.
+fn echo_once(listener: TcpListener) -> std::thread::JoinHandle<usize> {
+    std::thread::spawn(move || {
+        let (mut host, _) = listener.accept().expect("accepts");
+        let mut bytes = Vec::new();
+        host.read_to_end(&mut bytes).expect("an end");
+        host.write_all(&bytes).expect("a reader");
+        bytes.len()
+    })
+}
+
+#[test]
+fn the_streams_of_the_draft_talk_to_the_network() {
+    // Rings that what is sent does not fit.
+    let mut config = MonitorConfig::default();
+    config.pipe_sizes.largest = 8192;
+    config.pipe_sizes.smallest = 8192;
+    let mut session = Session::with(config, common::ARENA);
+    let sent = common::pattern(200_000, 8);
+    let mut got = vec![0; sent.len() + 1];
+
+    let (listener, address) = service();
+    let echo = echo_once(listener);
+    let pipe = session.peer.connect(address).expect("connects").pipe;
+    let offset = pipe.shm_offset();
+    let mut stream = SyncStream::new(pipe);
+    assert_eq!(stream.shm_offset(), offset);
+    stream.send(&sent).expect("a reader");
+    stream.close_write();
+    // A short count: the end, and the reader closes.
+    assert_eq!(stream.recv(&mut got), Ok(sent.len()));
+    assert!(got[..sent.len()] == sent);
+    assert_eq!(echo.join().expect("no panic"), sent.len());
+    session.expect_no_pipes();
+    assert!(stream.is_closed());
+
+    let (listener, address) = service();
+    let echo = echo_once(listener);
+    let pipe = session.peer.connect(address).expect("connects").pipe;
+    let mut stream = AsyncStream::new(pipe);
+    let mut talk = pin!(async {
+        let mut got = vec![0; sent.len() + 1];
+        stream.send(&sent).await.expect("a reader");
+        stream.close_write();
+        let len = stream.recv(&mut got).await.expect("no lie");
+        got.truncate(len);
+        got
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    let got = until("the talk", || match talk.as_mut().poll(&mut context) {
+        Poll::Ready(got) => Some(got),
+        Poll::Pending => None,
+    });
+    assert!(got == sent, "{} bytes came back", got.len());
+    assert_eq!(echo.join().expect("no panic"), sent.len());
     session.expect_no_pipes();
     session.stop();
 }

@@ -11,7 +11,7 @@
 //! | [`buddy`] | the allocator that carves it up |
 //! | [`region`] | the owned memory of one pipe |
 //! | [`ring`] | one direction of a pipe |
-//! | [`pipe`] | a pipe: two rings |
+//! | [`pipe`] | a pipe: two rings; streams over nothing but a pipe |
 //! | [`frame`] | what a message on the control pipe is wrapped in |
 //! | [`message`] | the messages |
 //! | [`errno`], [`error`] | error numbers; what calls fail with |

@@ -9,10 +9,20 @@
 //! ```
 //!
 //! Arca is side A, the monitor side B. DATAPIPE.md is the specification.
+//!
+//! The pipe itself never waits. [`Read`] and [`Write`] are what waiting is made of;
+//! [`SyncStream`] and [`AsyncStream`] are the draft's streams, over a pipe and
+//! nothing else.
+
+mod io;
+mod stream;
+
+pub use io::{Incomplete, Read, Write};
+pub use stream::{AsyncStream, SyncStream};
 
 use crate::arena::{Arena, ArenaError, ShmOffset};
 use crate::boot::PipePlace;
-use crate::ring::{ArenaRing, Consumer, Producer, RingError, RingHeader};
+use crate::ring::{ArenaRing, Consumer, Lie, Producer, RingError, RingHeader};
 
 /// Capacity of one direction, checked: not zero, a multiple of 8, and small
 /// enough that a pipe of it fits in an address space.
@@ -189,6 +199,22 @@ impl BidirectionalPipe {
     #[must_use]
     pub fn into_split(self) -> (Producer<ArenaRing>, Consumer<ArenaRing>) {
         (self.outgoing, self.incoming)
+    }
+}
+
+impl Read for BidirectionalPipe {
+    fn read(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
+        self.incoming.read(target)
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, Lie> {
+        self.incoming.is_at_end()
+    }
+}
+
+impl Write for BidirectionalPipe {
+    fn write(&mut self, source: &[u8]) -> Result<usize, RingError> {
+        self.outgoing.write(source)
     }
 }
 

@@ -1,5 +1,10 @@
 //! Sockets for Arca: what `std::net` is on Linux.
 //!
+//! They belong to a session, which is woken and wakes. The draft's streams, over a
+//! bare pipe that is looked at by whoever waits, are
+//! [`pipe::SyncStream`](crate::pipe::SyncStream) and
+//! [`pipe::AsyncStream`](crate::pipe::AsyncStream).
+//!
 //! | module | holds |
 //! |---|---|
 //! | [`session`] | [`ArcaSession`]: connect and bind, over the control pipe |
@@ -25,6 +30,3 @@ pub use pipe_end::PipeEnd;
 pub use session::ArcaSession;
 pub use standard::{StandardReader, StandardWriter};
 pub use stream::{ArcaTcpStream, Shutdown};
-
-/// The draft's name of the blocking stream.
-pub type SyncStream = ArcaTcpStream;
