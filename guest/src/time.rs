@@ -3,10 +3,11 @@
 //!
 //! Reading the time takes some ten nanoseconds and never leaves the guest: the
 //! VMM says at boot how fast the counter runs and what it and the wall clock
-//! showed.
+//! showed. The processors' counters run together, so that a time which one vCPU
+//! hands to another is not later than what that one reads next.
 
 use crate::boot;
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::ops::{Add, AddAssign, Sub};
 pub use core::time::Duration;
 
@@ -21,13 +22,22 @@ fn ticks_to_ns(ticks: u64, khz: u64) -> u64 {
     ((u128::from(ticks) * u128::from(factor)) >> FACTOR_BITS) as u64
 }
 
+/// The time-stamp counter, read after every load that comes before in the program.
+/// The processor may read the counter alone earlier: then a time that was loaded
+/// just before, from another vCPU, could be later than this one.
+fn counter() -> u64 {
+    // SAFETY: the fence is part of SSE2, which every x86-64 processor has.
+    unsafe { _mm_lfence() };
+    // SAFETY: reading the time-stamp counter has no precondition; the VMM leaves
+    // it enabled in ring 3.
+    unsafe { _rdtsc() }
+}
+
 /// Nanoseconds since boot.
 #[must_use]
 pub fn since_boot_ns() -> u64 {
     let info = boot::info();
-    // SAFETY: reading the time-stamp counter has no precondition; the VMM leaves
-    // it enabled in ring 3.
-    let now = unsafe { _rdtsc() };
+    let now = counter();
     // Another core's counter may be read a little behind the one that booted.
     ticks_to_ns(now.saturating_sub(info.tsc_boot), info.tsc_khz)
 }

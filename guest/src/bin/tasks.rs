@@ -1,5 +1,6 @@
 //! `tasks [N]`: checks the executor: N tasks (1,000 unless given) that sleep,
-//! talk over a channel, are waited for, run out of time and are cancelled.
+//! talk over a channel, are waited for, run out of time and are cancelled; then
+//! the clock, which two vCPUs read in turn.
 //!
 //! Prints what it has checked and on how many vCPUs tasks ran, and exits 0; 1 if
 //! something was not as it should be.
@@ -14,10 +15,11 @@ use alloc::vec::Vec;
 use arca_guest::sync::{Channel, Mutex};
 use arca_guest::time::{Duration, Instant};
 use arca_guest::{
-    Elapsed, args, block_on, eprintln, futures, println, sleep, spawn, timeout, vcpu, yield_now,
+    Elapsed, args, block_on, boot, eprintln, futures, println, sleep, spawn, timeout, vcpu,
+    yield_now,
 };
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 arca_guest::entry!(main);
 
@@ -57,6 +59,7 @@ fn main() -> Result<(), Wrong> {
         ends().await
     })?;
     block_inside_task(count)?;
+    clocks()?;
     println!("ran on {} vCPUs", USED.load(Ordering::Relaxed).count_ones());
     Ok(())
 }
@@ -159,4 +162,51 @@ fn block_inside_task(count: u64) -> Result<(), Wrong> {
         total == count * (count - 1) / 2,
         "tasks that block let others run",
     )
+}
+
+/// How often a vCPU looks for a new time of the other one, at least.
+const TIMES: u64 = 200_000;
+/// For how long both read the clock, at most: with one processor for two vCPUs
+/// there is hardly ever a new time to see.
+const READING: Duration = Duration::from_secs(2);
+
+/// What two vCPUs last read of the clock, each its own, in nanoseconds.
+static READ: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// Reads the clock, each time after a look at what the other vCPU read last: by
+/// how many nanoseconds its own time was behind that, at most.
+fn read_clock(own: &AtomicU64, other: &AtomicU64) -> u64 {
+    let end = Instant::now() + READING;
+    let (mut last, mut seen, mut behind) = (0, 0, 0);
+    while seen < TIMES {
+        // Acquire pairs with the release below: the other's reading came before.
+        let theirs = other.load(Ordering::Acquire);
+        let ours = Instant::now();
+        own.store(ours.as_boot_ns(), Ordering::Release);
+        behind = behind.max(theirs.saturating_sub(ours.as_boot_ns()));
+        seen += u64::from(theirs != last);
+        last = theirs;
+        if ours > end {
+            break;
+        }
+    }
+    behind
+}
+
+/// The clock on two vCPUs at once, where there are two.
+fn clocks() -> Result<(), Wrong> {
+    let [first, second] = &READ;
+    let behind = match boot::info().vcpus {
+        1 => read_clock(first, first),
+        _ => {
+            let reader = spawn(async move { read_clock(second, first) });
+            // This vCPU waits for nothing meanwhile: another one takes the task.
+            let behind = read_clock(first, second);
+            behind.max(block_on(reader))
+        }
+    };
+    if behind != 0 {
+        eprintln!("a clock was {behind} ns behind another");
+    }
+    check(behind == 0, "time did not go back between vCPUs")
 }
