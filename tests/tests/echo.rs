@@ -3,9 +3,12 @@
 use arca_tests::data::{assert_same, noise};
 use arca_tests::guest::{DEADLINE, Guest};
 use arca_tests::local::{LocalGuest, free_port};
+use arca_tests::process::raise_descriptors;
+use arca_tests::skip;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 /// Sends, half-closes, reads to the end: what comes back must be what was sent.
 fn exchange(address: SocketAddr, seed: u64, len: usize) {
@@ -51,6 +54,92 @@ fn eight_clients_at_once_and_then_nothing_is_left() {
         stats.monitor.pipes_allocated == 0 && stats.monitor.connections_in == 8
     });
     guest.stop();
+}
+
+/// Connections that do nothing: more than the guest's memory would have room for
+/// if each had a buffer of its own.
+const IDLE: usize = 4000;
+
+#[test]
+fn thousands_of_idle_clients_leave_the_server_at_work() {
+    let limit = raise_descriptors();
+    if limit < IDLE as u64 + 100 {
+        skip(&format!(
+            "{IDLE} connections need more descriptors than {limit}"
+        ));
+        return;
+    }
+    let guest = Guest::start(&[], "echo-server", &["0"]);
+    let address = guest.address();
+    let mut idle = Vec::new();
+    for number in 0..IDLE {
+        let stream = TcpStream::connect(address);
+        idle.push(stream.unwrap_or_else(|error| panic!("connection {number}: {error}")));
+    }
+    // Each was accepted: the last one has its answer, and so has the first.
+    for stream in [IDLE - 1, 0, IDLE / 2].map(|number| &idle[number]) {
+        echo(stream, b"still there?");
+    }
+    exchange(address, 9, 1 << 20);
+}
+
+#[test]
+fn clients_beyond_the_servers_memory_wait_for_others_to_go() {
+    // A heap of some 14 MiB has room for about 440.
+    let guest = Guest::start(&["--memory", "16M"], "echo-server", &["0"]);
+    let address = guest.address();
+    let mut clients = Vec::new();
+    for _ in 0..500 {
+        clients.push(TcpStream::connect(address).expect("the host queues it"));
+    }
+    echo(&clients[0], b"the first");
+    let last = clients.pop().expect("the last");
+    last.set_nonblocking(true).expect("a socket");
+    (&last).write_all(b"the last").expect("room in the socket");
+    // Those before it go, and it has its turn.
+    drop(clients);
+    last.set_nonblocking(false).expect("a socket");
+    let mut got = [0; 8];
+    last.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    (&last).read_exact(&mut got).expect("the guest answers");
+    assert_eq!(&got, b"the last");
+}
+
+#[test]
+fn clients_that_never_read_are_held_back_not_kept_without_bound() {
+    let guest = Guest::start(&["--memory", "16M"], "echo-server", &["0"]);
+    let address = guest.address();
+    // Each sends, byte by byte and in bulk, until nothing more is taken.
+    let greedy: Vec<TcpStream> = (0..16)
+        .map(|number| {
+            let stream = TcpStream::connect(address).expect("the guest listens");
+            stream.set_nodelay(true).expect("a socket");
+            let pause = Some(Duration::from_millis(300));
+            stream.set_write_timeout(pause).expect("a time-out");
+            let piece = vec![number; if number % 2 == 0 { 1 } else { 1 << 20 }];
+            let pieces = if number % 2 == 0 { 20_000 } else { 64 };
+            for _ in 0..pieces {
+                if (&stream).write_all(&piece).is_err() {
+                    break;
+                }
+            }
+            stream
+        })
+        .collect();
+    // The server lives, and serves who reads.
+    exchange(address, 11, 1 << 20);
+    drop(greedy);
+    exchange(address, 12, 1 << 20);
+}
+
+/// Sends something and waits until it comes back.
+#[track_caller]
+fn echo(mut stream: &TcpStream, text: &[u8]) {
+    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    stream.write_all(text).expect("connected");
+    let mut got = vec![0; text.len()];
+    stream.read_exact(&mut got).expect("the guest answers");
+    assert_same(&got, text);
 }
 
 #[test]
