@@ -1,11 +1,13 @@
 //! What happens when a program panics.
 //!
 //! The message and its place go to the UART, which needs nothing of the
-//! runtime; then the PANIC register ends the guest, and the VMM adds a
+//! runtime, and if the heap was full, its size and what makes it larger; then the
+//! PANIC register ends the guest, and the VMM adds a
 //! backtrace from the vCPU's registers. What the program had printed before is
 //! in the pipes already, save for an unfinished line, which is pushed after it
 //! if that takes no waiting.
 
+use crate::heap::OutOfHeap;
 use crate::uart::Uart;
 use crate::{registers, stdio};
 use core::fmt::Write;
@@ -29,6 +31,9 @@ fn panic(info: &PanicInfo) -> ! {
         Some(place) => writeln!(uart, "panicked at {place}:\n{}", info.message()),
         None => writeln!(uart, "panicked:\n{}", info.message()),
     };
+    if let Some(out) = OutOfHeap::in_message(info.message()) {
+        let _ = writeln!(uart, "{out}");
+    }
     stdio::flush_without_waiting();
     registers::panic()
 }

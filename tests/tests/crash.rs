@@ -36,6 +36,25 @@ fn a_panic() {
 }
 
 #[test]
+fn an_exhausted_heap() {
+    let ended = Guest::start(&["--memory", "16M"], "crash", &["heap"]).finish();
+    ended.expect_code(101);
+    let report = &ended.stderr;
+    let told = report.lines().find(|line| line.contains("out of heap"));
+    let told = told.unwrap_or_else(|| panic!("no word of the heap in:\n{report}"));
+    // How large it is, what was asked for, and what to do.
+    let numbers = told.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
+    let [size, asked] = numbers[..] else {
+        panic!("{told}");
+    };
+    assert!(((8 << 20)..(16 << 20)).contains(&size), "{told}");
+    assert_eq!(asked, 1 << 20, "{told}");
+    assert!(told.contains("--memory"), "{told}");
+    ended.expect_stderr("exhaust_heap");
+}
+
+#[test]
 fn a_division_by_zero() {
     crash("divide-by-zero", &["divide", "divide_by_zero"]);
 }
