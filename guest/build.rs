@@ -5,11 +5,17 @@
 //! another crate.
 
 use std::env;
+use std::fs;
+use std::path::PathBuf;
 
 fn main() {
-    let manifest_dir = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=link.ld");
+    // The layout as cargo's own output: of paths in there, cargo knows that they
+    // change with a checkout that is moved.
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let layout = out.join("link.ld");
+    fs::copy("link.ld", &layout).expect("cargo's output folder is writable");
     for argument in [
         "-nostartfiles",
         "-nostdlib",
@@ -23,5 +29,5 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
-    println!("cargo:rustc-link-arg-bins=-T{manifest_dir}/link.ld");
+    println!("cargo:rustc-link-arg-bins=-T{}", layout.display());
 }

@@ -1,15 +1,25 @@
 //! A guest in a process of its own, as a user runs it.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use xtask::cargo;
 
 /// How long anything may take before its test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What was built in this process, by name: an image, or a command.
+static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+fn built(name: &str, build: impl FnOnce() -> PathBuf) -> PathBuf {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(name.into()).or_insert_with(build).clone()
+}
 
 /// The VMM's command, built once for each process of tests.
 ///
@@ -18,8 +28,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// If it cannot be built.
 #[must_use]
 pub fn vmm() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| binary("arca-vmm")).clone()
+    binary("arca-vmm")
 }
 
 /// The command of `cargo xtask`, built once for each process of tests.
@@ -29,27 +38,31 @@ pub fn vmm() -> PathBuf {
 /// If it cannot be built.
 #[must_use]
 pub fn xtask() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| binary("xtask")).clone()
+    binary("xtask")
 }
 
+/// A command of the workspace, built as the tests are: optimised or not.
 fn binary(package: &str) -> PathBuf {
-    let mut cargo = xtask::tool::cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", package]);
-    xtask::tool::quiet(&mut cargo).expect("the command builds");
-    xtask::tool::root().join("target/release").join(package)
+    built(package, || {
+        let mut cargo = cargo::cargo().expect("a checkout");
+        cargo.args(["build", "--package", package, "--bin", package]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        cargo::build_one(&mut cargo, package).expect("the command builds")
+    })
 }
 
 /// The image of a guest program, built once for each process of tests.
 ///
 /// # Panics
 ///
-/// If the programs cannot be built.
+/// If it cannot be built.
 #[must_use]
 pub fn image(program: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| xtask::guest::build().expect("the guest programs build"));
-    xtask::guest::image(program)
+    built(program, || {
+        xtask::guest::build(program).expect("the guest program builds")
+    })
 }
 
 /// A running guest; killed when dropped.

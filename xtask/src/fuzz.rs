@@ -2,7 +2,8 @@
 
 mod planted;
 
-use crate::tool::{self, root};
+use crate::root::root;
+use crate::{cargo, tool};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -64,17 +65,18 @@ impl Fuzz {
     }
 
     fn target(&self, target: &str, seconds: u32) -> Result<()> {
+        let built = cargo::target_dir()?;
         let project = match self.planted {
-            true => planted::plant(target)?,
-            false => root().to_owned(),
+            true => planted::plant(target, &built)?,
+            false => root()?.to_owned(),
         };
         // Apart from the run: a target that does not build has found nothing.
-        tool::check(&mut cargo(&project, "build", target))?;
-        let mut run = cargo(&project, "run", target);
+        tool::check(&mut fuzz(&project, &built, "build", target)?)?;
+        let mut run = fuzz(&project, &built, "run", target)?;
         // What earlier runs found is not for a bug that seeds must lead to.
         let corpus = match self.planted {
             true => project.join("fuzz/corpus"),
-            false => root().join("target/fuzz-corpus"),
+            false => built.join("fuzz-corpus"),
         };
         let corpus = corpus.join(target);
         fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
@@ -94,19 +96,19 @@ impl Fuzz {
     }
 }
 
-/// cargo-fuzz at work on the project in that folder.
-fn cargo(project: &Path, verb: &str, target: &str) -> Command {
-    let mut cargo = cargo_fuzz();
-    cargo.current_dir(project);
-    cargo.args(["fuzz", verb, target, "--fuzz-dir", "fuzz", "--target-dir"]);
-    // Builds of both kinds share what is the same.
-    cargo.arg(root().join("target/fuzz"));
-    cargo
+/// cargo-fuzz at work on the project in that folder; builds of all of them share
+/// what is the same.
+fn fuzz(project: &Path, built: &Path, verb: &str, target: &str) -> Result<Command> {
+    let mut fuzz = cargo_fuzz()?;
+    fuzz.current_dir(project);
+    fuzz.args(["fuzz", verb, target, "--fuzz-dir", "fuzz", "--target-dir"]);
+    fuzz.arg(built.join("fuzz"));
+    Ok(fuzz)
 }
 
-fn cargo_fuzz() -> Command {
+fn cargo_fuzz() -> Result<Command> {
     let mut cargo = Command::new("cargo");
-    cargo.arg("+nightly").current_dir(root());
+    cargo.arg("+nightly").current_dir(root()?);
     // Those of the toolchain that runs us.
     for name in [
         "CARGO",
@@ -117,13 +119,13 @@ fn cargo_fuzz() -> Command {
     ] {
         cargo.env_remove(name);
     }
-    cargo
+    Ok(cargo)
 }
 
 /// What is missing here to fuzz; cargo-fuzz is installed if it can be.
 fn missing() -> Option<&'static str> {
     let works = |args: &[&str]| {
-        let output = cargo_fuzz().args(args).output();
+        let output = cargo_fuzz().and_then(|mut cargo| Ok(cargo.args(args).output()?));
         output.is_ok_and(|output| output.status.success())
     };
     if !works(&["--version"]) {

@@ -1,46 +1,65 @@
-//! Building the guest programs, and where they are.
+//! Building the guest programs.
 
-use crate::tool::{self, root};
-use anyhow::{Context, Result};
+use crate::cargo;
+use crate::root::root;
+use anyhow::{Context, Result, bail};
+use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Frame pointers make a crash report's backtrace possible.
 const RUSTFLAGS: &str = "-C force-frame-pointers=yes";
 
-/// The folder that the images are built into.
-fn folder() -> PathBuf {
-    root().join("target").join("guest")
+/// Builds a guest program, and gives its image. Says nothing when there is
+/// nothing to do.
+///
+/// # Errors
+///
+/// If there is no such program, or cargo fails.
+pub fn build(program: &str) -> Result<PathBuf> {
+    let programs = programs()?;
+    if !programs.iter().any(|known| known == program) {
+        let known = programs.join(", ");
+        bail!("there is no guest program '{program}'; there are {known}");
+    }
+    let mut command = command()?;
+    command.args(["--bin", program]);
+    cargo::build_one(&mut command, program)
+        .with_context(|| format!("building the guest program '{program}'"))
 }
 
-/// Builds all guest programs. Says nothing when there is nothing to do.
+/// Builds all guest programs; a faulty one does not keep the others from being
+/// built.
 ///
 /// # Errors
 ///
 /// If cargo fails.
-pub fn build() -> Result<()> {
-    let mut cargo = tool::cargo();
-    cargo
-        .args(["build", "--quiet", "--package", "arca-guest"])
-        .args(["--profile", "guest", "--features", "programs", "--bins"])
-        .arg("--target-dir")
-        .arg(folder())
-        .env("RUSTFLAGS", RUSTFLAGS);
-    tool::quiet(&mut cargo).context("building the guest programs")
+pub fn build_all() -> Result<()> {
+    let mut command = command()?;
+    command.args(["--bins", "--keep-going"]);
+    cargo::build(&mut command).context("building the guest programs")?;
+    Ok(())
 }
 
-/// Where the image of a program is, whether or not it was built.
-#[must_use]
-pub fn image(program: &str) -> PathBuf {
-    folder().join("guest").join(program)
+/// The build of guest programs, but for which.
+fn command() -> Result<Command> {
+    let mut command = cargo::cargo()?;
+    command
+        .args(["build", "--package", "arca-guest", "--profile", "guest"])
+        .args(["--features", "programs"])
+        // The host's own, whatever the user builds for otherwise.
+        .args(["--target", &cargo::host_target()?]);
+    cargo::shield(
+        &mut command,
+        RUSTFLAGS,
+        env::vars_os().map(|(name, _)| name),
+    );
+    Ok(command)
 }
 
 /// The names of the guest programs, in order.
-///
-/// # Errors
-///
-/// If the folder of their sources cannot be read.
-pub fn programs() -> Result<Vec<String>> {
-    let folder = root().join("guest/src/bin");
+fn programs() -> Result<Vec<String>> {
+    let folder = root()?.join("guest/src/bin");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();

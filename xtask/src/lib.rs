@@ -2,18 +2,24 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`guest`] | building the guest programs, and where they are |
+//! | [`guest`] | building the guest programs |
 //! | [`run`] | `run`: boots a guest program |
 //! | [`demo`] | the host side of the `demo` program |
 //! | [`test`] | `test`: proves it end to end |
-//! | [`bench`] | `bench`: the guest beside a native process |
+//! | [`bench`] | `bench`: runs the program that measures |
 //! | [`fuzz`] | `fuzz`: runs the fuzz targets |
-//! | [`tool`] | running cargo, with what is run shown |
+//! | [`root`](mod@root) | where the workspace is |
+//! | [`cargo`] | running cargo, and where it puts what it makes |
+//! | `progress` | what is seen of a build |
+//! | `tool` | running programs, with what is run shown |
 
 pub mod bench;
+pub mod cargo;
 pub mod demo;
 pub mod fuzz;
 pub mod guest;
+mod progress;
+pub mod root;
 pub mod run;
 pub mod test;
-pub mod tool;
+mod tool;

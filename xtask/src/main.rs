@@ -3,7 +3,6 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::bench::Bench;
-use xtask::bench::side::Side;
 use xtask::fuzz::Fuzz;
 use xtask::run::Run;
 use xtask::test::Test;
@@ -34,19 +33,15 @@ enum Command {
     Fuzz(Fuzz),
     /// Measure the guest beside a native process
     Bench(Bench),
-    /// A process that `bench` starts
-    #[command(hide = true)]
-    BenchSide(Side),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Build => xtask::guest::build().map(|()| 0),
+        Command::Build => xtask::guest::build_all().map(|()| 0),
         Command::Run(run) => run.run(),
         Command::Fuzz(fuzz) => Ok(code(fuzz.run().map(|()| true))),
         Command::Test(test) => Ok(code(test.run().map(|()| true))),
         Command::Bench(bench) => Ok(code(bench.run())),
-        Command::BenchSide(side) => side.run(),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -1,7 +1,7 @@
 //! `run`: boots a guest program.
 
 use crate::{demo, guest};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use arca_vmm::Image;
 use arca_vmm::cli::{self, RunOptions};
 use clap::Args;
@@ -31,13 +31,7 @@ impl Run {
         let mut command = self.command.into_iter();
         let program = command.next().unwrap_or_else(|| "demo".into());
         let mut args: Vec<String> = command.collect();
-        let programs = guest::programs()?;
-        if !programs.contains(&program) {
-            let known = programs.join(", ");
-            bail!("there is no guest program '{program}'; there are {known}");
-        }
-        guest::build()?;
-        let image = guest::image(&program);
+        let image = guest::build(&program)?;
         // Without arguments, the host side of the demo is ours to start.
         let host = match program == "demo" && args.is_empty() {
             true => Some(demo::Host::start()?),

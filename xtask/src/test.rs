@@ -1,12 +1,12 @@
 //! `test`: proves it end to end.
 
-use crate::guest;
-use crate::tool::{self, root};
+use crate::{cargo, guest, tool};
 use anyhow::Result;
 use clap::Args;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
+use std::{env, iter};
 
 /// What `test` takes.
 #[derive(Args)]
@@ -23,11 +23,12 @@ impl Test {
     ///
     /// If one fails.
     pub fn run(self) -> Result<()> {
-        guest::build()?;
+        guest::build_all()?;
+        let skips = cargo::target_dir()?.join("skipped");
         // Left from an earlier run, or not there at all.
-        let _ = fs::remove_file(skips());
-        let result = self.cargo();
-        let skipped = fs::read_to_string(skips()).unwrap_or_default();
+        let _ = fs::remove_file(&skips);
+        let result = self.cargo(&skips);
+        let skipped = fs::read_to_string(&skips).unwrap_or_default();
         for reason in skipped.lines() {
             eprintln!("skipped: {reason}");
         }
@@ -35,33 +36,35 @@ impl Test {
         result
     }
 
-    fn cargo(&self) -> Result<()> {
-        let mut cargo = tool::cargo();
-        cargo.args(["test", "--quiet", "--release", "--workspace"]);
+    fn cargo(&self, skips: &Path) -> Result<()> {
+        let mut tests = cargo::cargo()?;
+        tests.args(["test", "--release", "--workspace"]);
+        // libtest runs what any of the filters names.
+        tests.args(["--", "--quiet"]).args(&self.filter);
+        tool::check(tests.env(SKIPS, skips))?;
         if !self.filter.is_empty() {
-            // libtest runs what any of the filters names.
-            cargo.arg("--").args(&self.filter);
-            return tool::check(&mut cargo);
+            return Ok(());
         }
-        tool::check(&mut cargo)?;
-        let mut models = tool::cargo();
+        let mut models = cargo::cargo()?;
         models
-            .args(["test", "--quiet", "--release", "--package", "arca-shared"])
-            .args(["--test", "loom", "--target-dir"])
-            .arg(root().join("target").join("loom"))
-            .env("RUSTFLAGS", "--cfg loom");
+            .args(["test", "--release", "--package", "arca-shared"])
+            .args(["--test", "loom", "--", "--quiet"]);
+        cargo::shield(&mut models, "--cfg loom", iter::empty());
         tool::check(&mut models)
     }
 }
 
-/// Where the tests say what they skipped, a line each.
-fn skips() -> PathBuf {
-    root().join("target").join("skipped")
-}
+/// The variable that names the file in which tests say what they skipped, a line
+/// each.
+const SKIPS: &str = "ARCA_TESTS_SKIPPED";
 
-/// Says that a test could not be done here, and why.
+/// Says that a test could not be done here, and why, to the `cargo xtask test`
+/// that runs it, if one does.
 pub fn record_skip(reason: &str) {
-    let file = File::options().create(true).append(true).open(skips());
+    let Some(skips) = env::var_os(SKIPS) else {
+        return;
+    };
+    let file = File::options().create(true).append(true).open(skips);
     // Where the note cannot be kept, the test's own output still has it.
     if let Ok(mut file) = file {
         let _ = writeln!(file, "{}", reason.replace('\n', " "));

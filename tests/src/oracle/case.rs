@@ -110,7 +110,7 @@ const PAIR: &str = "pair";
 /// in PROTOCOL.md.
 #[must_use]
 pub fn parse(file: &str) -> Vec<Case> {
-    let root = xtask::tool::root();
+    let root = xtask::root::root().expect("a checkout");
     let path = root.join("tests/cases").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
     let rows = rows(&fs::read_to_string(root.join("PROTOCOL.md")).expect("PROTOCOL.md"));

@@ -1,7 +1,7 @@
 //! Bugs planted to see whether the fuzz targets find them: in a copy of the
 //! project, in the code that each target is there for.
 
-use crate::tool::root;
+use crate::root::root;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,20 +52,21 @@ const PLANTS: [Plant; 5] = [
     },
 ];
 
-/// Copies the project, with the target's bug in it; where the copy is.
+/// Copies the project into the folder `built`, with the target's bug in it; where
+/// the copy is.
 ///
 /// # Errors
 ///
 /// If it cannot be copied, or if the line is not there any more.
-pub(super) fn plant(target: &str) -> Result<PathBuf> {
+pub(super) fn plant(target: &str, built: &Path) -> Result<PathBuf> {
     let plant = PLANTS.iter().find(|plant| plant.target == target);
     let plant = plant.with_context(|| format!("no bug is known for {target}"))?;
     // One place for all, so that only what differs is built again.
-    let copy = root().join("target/planted");
+    let copy = built.join("planted");
     if copy.exists() {
         fs::remove_dir_all(&copy).context("removing an earlier copy")?;
     }
-    copy_folder(root(), &copy).context("copying the project")?;
+    copy_folder(root()?, &copy).context("copying the project")?;
     let path = copy.join(plant.file);
     let text = fs::read_to_string(&path).with_context(|| plant.file.to_owned())?;
     if text.matches(plant.right).count() != 1 {
@@ -79,13 +80,14 @@ pub(super) fn plant(target: &str) -> Result<PathBuf> {
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let target = to.join(&name);
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        // Cargo leaves such a file wherever it builds.
+        let built = path.join("CACHEDIR.TAG").exists();
         match name.to_str() {
-            Some("target" | "artifacts" | "corpus" | ".git") => {}
-            _ if entry.file_type()?.is_dir() => copy_folder(&entry.path(), &target)?,
-            _ => drop(fs::copy(entry.path(), target)?),
+            Some("artifacts" | "corpus" | ".git") => {}
+            _ if built => {}
+            _ if path.is_dir() => copy_folder(&path, &to.join(name))?,
+            _ => drop(fs::copy(&path, to.join(name))?),
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! One result.
 
-use super::plan::Workload;
-use super::statistics::{self, Better};
-use super::target::Target;
+use crate::plan::Workload;
+use crate::statistics::{self, Better};
+use crate::target::Target;
 use serde::Serialize;
 use std::fmt;
 

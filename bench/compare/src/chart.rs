@@ -1,7 +1,7 @@
 //! Results as pictures.
 
-use super::plan::Workload;
-use super::row::{Place, Row};
+use crate::plan::Workload;
+use crate::row::{Place, Row};
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;

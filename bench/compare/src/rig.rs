@@ -1,10 +1,10 @@
 //! The two sides and the service, and measuring in pairs.
 
-use super::host::Load;
-use super::plan::{Plan, Workload};
-use super::program::Program;
-use super::row::Row;
-use super::side::Role;
+use crate::host::Load;
+use crate::plan::{Plan, Workload};
+use crate::program::Program;
+use crate::row::Row;
+use crate::side::Role;
 use anyhow::{Context, Result};
 use arca_bench::Outcome;
 use arca_bench::service::{Behaviour, Request};

@@ -1,11 +1,11 @@
 //! Open connections that do nothing.
 
-use super::host;
-use super::plan::{Plan, Workload};
-use super::program::Program;
-use super::row::Row;
-use super::side::Role;
-use super::target::Target;
+use crate::host;
+use crate::plan::{Plan, Workload};
+use crate::program::Program;
+use crate::row::Row;
+use crate::side::Role;
+use crate::target::Target;
 use anyhow::Result;
 use arca_bench::Command;
 use arca_bench::service::{Behaviour, Request};

@@ -9,9 +9,9 @@
 //!   as the ring, all in the processor's own cache;
 //! - rtrb's ring of that size.
 
-use super::plan::{Plan, Workload};
-use super::row::Row;
-use super::target::Target;
+use crate::plan::{Plan, Workload};
+use crate::row::Row;
+use crate::target::Target;
 use anyhow::{Context, Result};
 use arca_shared::arena::Arena;
 use arca_shared::buddy::BuddyAllocator;

@@ -1,10 +1,10 @@
 //! Bulk data: sink, source, duplex, fan.
 
-use super::plan::Workload;
-use super::program::Program;
-use super::rig::{Pairs, Rig, Sample};
-use super::row::Row;
-use super::target::Target;
+use crate::plan::Workload;
+use crate::program::Program;
+use crate::rig::{Pairs, Rig, Sample};
+use crate::row::Row;
+use crate::target::Target;
 use anyhow::Result;
 use arca_bench::Command;
 use arca_bench::service::Behaviour;

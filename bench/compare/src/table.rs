@@ -1,7 +1,7 @@
 //! Results on the terminal.
 
-use super::plan::Workload;
-use super::row::Row;
+use crate::plan::Workload;
+use crate::row::Row;
 
 /// Prints a workload's rows, the finer points only if `all` are wanted.
 pub fn print(workload: Workload, rows: &[Row], all: bool) {

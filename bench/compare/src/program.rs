@@ -1,6 +1,6 @@
 //! A process of the benchmark, as this one sees it.
 
-use super::side::{COUNTERS, Role};
+use crate::side::{self, COUNTERS, Role};
 use anyhow::{Context, Result, anyhow, bail};
 use arca_bench::{Outcome, Reply};
 use nix::time::{ClockId, clock_getcpuclockid};
@@ -41,7 +41,7 @@ impl Program {
             Role::Service => "service",
         };
         let mut command = Command::new(program);
-        command.arg("bench-side").arg("--log=warn").args(options);
+        command.arg(side::COMMAND).arg("--log=warn").args(options);
         command.arg(name).args(first.map(|first| first.to_string()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {name}"))?;

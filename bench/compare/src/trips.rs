@@ -1,8 +1,8 @@
 //! Round trips: rtt, rr.
 
-use super::rig::{Rig, Sample};
-use super::row::Row;
-use super::target::Target;
+use crate::rig::{Rig, Sample};
+use crate::row::Row;
+use crate::target::Target;
 use anyhow::Result;
 use arca_bench::Command;
 use arca_bench::service::Behaviour;

@@ -1,28 +1,35 @@
-//! The processes that `bench` starts: this program again, as one of the sides or
+//! The processes that are measured: this program again, as one of the sides or
 //! as the service.
 //!
 //! Each reads commands from standard input and answers on standard output.
 
-use crate::guest;
 use anyhow::{Context, Result};
 use arca_bench::native::Native;
 use arca_bench::{Net, Outcome, Reply, service, session};
 use arca_vmm::cli::{self, RunOptions};
 use arca_vmm::config::Input;
 use arca_vmm::{Image, VmHandle, VmStats};
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
 use std::io::{self, BufRead, PipeWriter, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread;
 
 /// The line that asks the process of a guest for the VM's counters.
 pub const COUNTERS: &str = "counters";
 
+/// The argument that makes this program one of those processes.
+pub const COMMAND: &str = "side";
+
 /// What such a process is started with.
-#[derive(Args)]
+#[derive(Parser)]
+#[command(name = COMMAND)]
 pub struct Side {
     #[command(flatten)]
     options: RunOptions,
+    /// The guest's image
+    #[arg(long)]
+    image: Option<PathBuf>,
     /// Which process this is
     role: Role,
     /// Where to connect before anything else
@@ -65,7 +72,7 @@ impl Side {
 
     fn guest(self) -> Result<u8> {
         self.options.init_logger();
-        let image = Image::Path(guest::image("bench"));
+        let image = Image::Path(self.image.context("a guest needs an image")?);
         let args = self.first.iter().map(ToString::to_string).collect();
         let (input, commands) = io::pipe().context("a pipe for the guest's standard input")?;
         let mut config = self.options.config(image, "bench", args)?;

@@ -4,11 +4,11 @@
 //! came to its `main`, and when its first connection was there. The guest's wall
 //! clock runs from the host's at boot.
 
-use super::plan::{Plan, Workload};
-use super::program::Program;
-use super::row::Row;
-use super::side::Role;
-use super::target::Target;
+use crate::plan::{Plan, Workload};
+use crate::program::Program;
+use crate::row::Row;
+use crate::side::Role;
+use crate::target::Target;
 use anyhow::{Context, Result};
 use arca_bench::Net;
 use arca_bench::native::Native;

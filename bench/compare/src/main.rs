@@ -1,4 +1,4 @@
-//! `bench`: the guest beside a native process, pair by pair.
+//! What `cargo xtask bench` runs: the guest beside a native process, pair by pair.
 //!
 //! Each workload is one piece of client code (the crate `arca_bench`) that runs
 //! both in a native process and in a guest, against the same host service, which
@@ -27,26 +27,52 @@ mod program;
 mod rig;
 mod ring;
 mod row;
-pub mod side;
+mod side;
 mod statistics;
 mod streams;
 mod table;
 mod target;
 mod trips;
 
-use crate::guest;
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use plan::{Plan, Workload};
 use rig::Rig;
 use row::Row;
-use std::fs;
+use side::Side;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs};
 
-/// What `bench` takes.
-#[derive(Args)]
-pub struct Bench {
+/// Exit code of one of the processes that could not do its work.
+const NOT_STARTED: u8 = 125;
+
+fn main() -> ExitCode {
+    let result = match env::args().nth(1) {
+        Some(first) if first == side::COMMAND => {
+            let side = Side::parse_from(env::args().skip(1)).run();
+            side.map_err(|error| (NOT_STARTED, error))
+        }
+        _ => {
+            let good = Bench::parse().run();
+            good.map(|good| u8::from(!good)).map_err(|error| (1, error))
+        }
+    };
+    let code = result.unwrap_or_else(|(code, error)| {
+        eprintln!("error: {error:#}");
+        code
+    });
+    ExitCode::from(code)
+}
+
+/// Measure the guest beside a native process
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+struct Bench {
+    /// The image of the guest's side
+    #[arg(long, value_name = "FILE", hide = true)]
+    image: PathBuf,
     /// Small amounts: done within a minute, and noisier
     #[arg(long)]
     quick: bool,
@@ -83,15 +109,17 @@ impl Bench {
     /// # Errors
     ///
     /// If nothing can be measured, or the results cannot be written.
-    pub fn run(self) -> Result<bool> {
-        guest::build()?;
+    fn run(self) -> Result<bool> {
         host::raise_descriptor_limit()?;
         let plan = Plan::new(self.quick, self.pairs);
         let workloads = match self.workloads.is_empty() {
             true => Workload::all(),
             false => self.workloads.clone(),
         };
-        let mut vm = vec![format!("--vcpus={}", self.vcpus)];
+        let mut vm = vec![
+            format!("--image={}", self.image.display()),
+            format!("--vcpus={}", self.vcpus),
+        ];
         vm.extend(self.vm.iter().cloned());
         let host = host::describe();
         println!("{host}");

@@ -1,8 +1,8 @@
 //! Connections that are opened, used once and closed: crr, accept.
 
-use super::rig::{Pairs, Rig};
-use super::row::Row;
-use super::target::Target;
+use crate::rig::{Pairs, Rig};
+use crate::row::Row;
+use crate::target::Target;
 use anyhow::Result;
 use arca_bench::Command;
 use arca_bench::service::{Behaviour, Request};
