@@ -1,7 +1,7 @@
 //! Time: a monotonic clock and the wall clock, both from the time-stamp
 //! counter.
 //!
-//! Reading the time takes some ten nanoseconds and never leaves the guest: the
+//! Reading the time takes some twenty nanoseconds and never leaves the guest: the
 //! VMM says at boot how fast the counter runs and what it and the wall clock
 //! showed. The processors' counters run together, so that a time which one vCPU
 //! hands to another is not later than what that one reads next.
