@@ -26,7 +26,7 @@ enum Command {
     Build,
     /// Boot a guest program ('demo' if none is named); options come before its
     /// name, and all after it are the program's
-    Run(Run),
+    Run(Box<Run>),
     /// Prove it end to end
     Test(Test),
     /// Fuzz what comes from the other side of a boundary
