@@ -20,7 +20,7 @@
 //! | [`sync`] | channels, mutexes |
 //! | [`net`] | TCP |
 //! | [`http`] | a small HTTP client |
-//! | `machine`, [`registers`], [`vcpu`], `heap`, `memory`, `uart`, `panic` | what lies on the bare machine |
+//! | `machine`, [`registers`], [`vcpu`], `heap`, `memory`, `uart`, `panic`, `out_of_heap` | what lies on the bare machine |
 //!
 //! Without the feature `programs` the crate has no entry point, panic handler,
 //! allocator or memory functions, and compiles beside `std`.
@@ -40,6 +40,8 @@ mod machine;
 #[cfg(any(feature = "programs", test))]
 mod memory;
 pub mod net;
+#[cfg(any(feature = "programs", test))]
+mod out_of_heap;
 #[cfg(feature = "programs")]
 mod panic;
 pub mod process;

@@ -7,7 +7,7 @@
 //! in the pipes already, save for an unfinished line, which is pushed after it
 //! if that takes no waiting.
 
-use crate::heap::OutOfHeap;
+use crate::out_of_heap::OutOfHeap;
 use crate::uart::Uart;
 use crate::{registers, stdio};
 use core::fmt::Write;
