@@ -7,7 +7,7 @@ use nix::libc;
 use socket2::{SockAddr, SockRef, Socket};
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -118,6 +118,28 @@ pub(crate) fn limit_silence(socket: &Socket, limit: Duration) {
     if own <= 0 || own > limit {
         let _ = set_option(socket, level, name, limit);
     }
+}
+
+/// Closes a socket whose two directions are shut down, so that all that was sent is
+/// still delivered: the kernel alone would reset the connection for bytes that are
+/// unread, and drop what the peer has not acknowledged.
+pub(crate) fn close_in_order(socket: Socket) {
+    // All fail only if the connection is gone. The bytes are thrown away, and their
+    // room is not offered to the peer: for what it sent into that, the kernel would
+    // reset the connection as well. So it shrinks first.
+    let _ = socket.set_recv_buffer_size(0);
+    // From here on nothing more is queued: what comes to a socket that is shut down
+    // in both directions is answered with a reset.
+    let _ = socket.shutdown(Shutdown::Both);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    let discard = || {
+        // SAFETY: with MSG_TRUNC, tcp(7) discards the bytes and writes none.
+        retry(|| unsafe {
+            let nowhere = std::ptr::null_mut();
+            libc::recv(socket.as_raw_fd(), nowhere, 1 << 30, flags)
+        })
+    };
+    while matches!(discard(), Ok(1..)) {}
 }
 
 /// The pending error of a socket, which is thereby cleared.

@@ -142,12 +142,13 @@ fn arca_can_reset() {
 #[test]
 fn unread_bytes_make_a_close_a_reset() {
     let mut session = Session::start();
+    session.peer.hello();
     let (stream, mut host) = pair(&mut session);
     host.write_all(b"never read").expect("writes");
     until("the bytes to be relayed", || {
         (session.handle.stats().bytes_from_tcp == 10).then_some(())
     });
-    stream.close();
+    stream.close_connection(&session.peer);
     let error = host.read(&mut [0]).expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     session.expect_no_pipes();
@@ -179,7 +180,8 @@ fn data_after_a_close_is_answered_with_a_reset() {
     let (mut stream, mut host) = pair(&mut session);
     // Fills ring and socket buffers, so that the close finds work left.
     stream.fill(&session);
-    stream.close();
+    session.peer.hello();
+    stream.close_connection(&session.peer);
     host.write_all(b"too late").expect("writes");
     session.expect_no_pipes();
     let mut got = Vec::new();

@@ -29,6 +29,11 @@ fn orderly_ends() {
 }
 
 #[test]
+fn half_closes() {
+    check("halfclose.txt");
+}
+
+#[test]
 fn resets() {
     check("resets.txt");
 }

@@ -1,6 +1,6 @@
 //! From TCP to Arca.
 
-use super::{CHUNK, Connection};
+use super::{CHUNK, Connection, Leaving};
 use crate::relay::Relay;
 use crate::sys;
 use arca_shared::ring::Lie;
@@ -113,10 +113,10 @@ impl Connection {
         Ok(())
     }
 
-    /// While ring A drains after Arca has closed both ends, data that comes is
+    /// While ring A drains after Arca has closed the connection, data that comes is
     /// answered with a reset, as the kernel does for a closed socket.
     fn refuse_late_data(&mut self, relay: &mut Relay) -> Result<(), Lie> {
-        if !self.leaving || !self.ready.readable {
+        if self.leaving != Leaving::Closed || !self.ready.readable {
             return Ok(());
         }
         self.ready.readable = false;

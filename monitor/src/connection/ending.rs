@@ -6,6 +6,22 @@ use crate::sys;
 use arca_shared::errno::Errno;
 use arca_shared::ring::Lie;
 
+/// SO_LINGER of zero seconds, in the encoding of the wire.
+const RESET: u64 = 1;
+
+/// How Arca has closed both of its ends, as soon as the monitor has seen that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// It has not.
+    No,
+    /// Each direction was shut down, or a draft peer has set both flags, which has
+    /// no more to say: what it wrote is delivered, whatever it did not read.
+    ShutDown,
+    /// The connection was closed, or its program has ended: bytes that nobody has
+    /// read, or that still come, make it a reset.
+    Closed,
+}
+
 impl Connection {
     /// Whether Arca closed an end with the wish for an abortive close.
     pub(super) fn wants_abort(&mut self) -> bool {
@@ -19,17 +35,38 @@ impl Connection {
         self.socket.is_some() && self.writer_gone() && self.reader_gone()
     }
 
-    /// Arca has closed both ends: what close does on Linux. Bytes that it left
-    /// unread make it a reset; else what it wrote is still sent.
+    /// How both ends were closed, once they are.
+    fn leaving(&mut self, relay: &Relay) -> Leaving {
+        if !self.from_arca.is_writer_closed() || !self.to_arca.is_reader_closed() {
+            // By the end of its program.
+            return Leaving::Closed;
+        }
+        let closed = match relay.greeted {
+            // Whichever flag was set last says it; both are there by now.
+            true => self.from_arca.is_connection_closed() | self.to_arca.is_connection_closed(),
+            // A draft peer has no other word for it, but it may have said how its
+            // closes are meant.
+            false => self.linger == RESET,
+        };
+        match closed {
+            true => Leaving::Closed,
+            false => Leaving::ShutDown,
+        }
+    }
+
+    /// Arca has closed both ends. What it wrote is still sent, unless it closed the
+    /// connection and left bytes unread: then that is a reset, as on Linux.
     pub(super) fn leave(&mut self, relay: &mut Relay) -> Result<(), Lie> {
-        if !self.leaving {
-            self.leaving = true;
-            if self.to_arca.free()? < self.to_arca.capacity() {
-                return self.abort(relay);
+        if !self.has_left() {
+            self.leaving = self.leaving(relay);
+            if self.leaving == Leaving::Closed {
+                if self.to_arca.free()? < self.to_arca.capacity() {
+                    return self.abort(relay);
+                }
+                // A look at what is still in the kernel, if ring A is not drained
+                // in this turn already: then the kernel's own close sees to it.
+                self.ready.readable = self.from_arca.available()? > 0;
             }
-            // A look at what is still in the kernel, if ring A is not drained
-            // in this turn already: then the kernel's own close sees to it.
-            self.ready.readable = self.from_arca.available()? > 0;
             self.close_write(relay);
         }
         if self.uplink != Uplink::Open {
@@ -124,10 +161,14 @@ impl Connection {
 
     /// Closes the socket as Arca asked for.
     pub(super) fn close_socket(&mut self) {
-        if let Some(socket) = self.socket.take()
-            && self.linger == 1
-        {
-            // SO_LINGER of zero seconds.
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        if self.leaving == Leaving::ShutDown {
+            // Shut down is not closed: neither what is unread nor SO_LINGER makes
+            // it a reset.
+            sys::close_in_order(socket);
+        } else if self.linger == RESET {
             sys::reset_on_close(&socket);
         }
     }

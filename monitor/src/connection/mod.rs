@@ -21,11 +21,16 @@
 //! | Arca closed its reader | | close_write(B), shutdown(Read): Done |
 //! | a send fails | errno, close_read(A): Discarding | reads on, what the kernel still has |
 //! | a receive fails | errno, close_read(A): Discarding | close_write(B): Done; the socket is closed |
-//! | Arca closed both ends | drains ring A, then closes the socket: Done | close_write(B): Done |
-//! | ... and the peer takes nothing for the orphan timeout | the socket is closed, what is left dropped: Done | Done |
-//! | ... and left bytes unread | what the socket takes at once is sent, then a reset | Done |
+//! | Arca shut both ends down | drains ring A, then closes the socket in order: Done | close_write(B): Done |
+//! | Arca closed the connection | drains ring A, then closes the socket: Done | close_write(B): Done |
+//! | ... and bytes are unread, or come | what the socket takes at once is sent, then a reset | Done |
+//! | either, and the peer takes nothing for the orphan timeout | the socket is closed, what is left dropped: Done | Done |
 //! | Arca closed an end with an errno in header A | the same | Done |
 //! | a cursor that cannot be true | a reset, EPROTO, close_read(A): Done | close_write(B): Done |
+//!
+//! Two closed ends are not yet a closed connection: after shutdown(Read) and
+//! shutdown(Write) a program may let its peer read in peace, and what it has not
+//! read itself counts for nothing. [`Leaving`] tells the two apart.
 //!
 //! The errno goes to header B, before the flag that reports it, and the first
 //! one stays. The region is freed when the socket is closed and all four flags
@@ -41,6 +46,7 @@ mod orphan;
 mod uplink;
 
 pub(crate) use downlink::Downlink;
+use ending::Leaving;
 use uplink::Burst;
 pub(crate) use uplink::Uplink;
 
@@ -97,8 +103,7 @@ pub(crate) struct Connection {
     burst: Burst,
     /// An errno is in header B.
     has_errno: bool,
-    /// Arca closed both ends: the socket is closed as soon as ring A is empty.
-    leaving: bool,
+    leaving: Leaving,
     /// The kernel gives the peer up if it takes nothing for long.
     bounded: bool,
     /// Arca broke a rule of the pipe: its cursors are not looked at again.
@@ -143,7 +148,7 @@ impl Connection {
             },
             burst: Burst::default(),
             has_errno: false,
-            leaving: false,
+            leaving: Leaving::No,
             bounded: false,
             condemned: false,
             orphaned: false,
@@ -213,6 +218,11 @@ impl Connection {
         let up = self.run_uplink(relay)?;
         self.check_error(relay);
         Ok(down | up)
+    }
+
+    /// Whether Arca was seen to have closed both of its ends.
+    fn has_left(&self) -> bool {
+        self.leaving != Leaving::No
     }
 
     /// Whether Arca writes no more.

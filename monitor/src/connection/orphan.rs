@@ -15,7 +15,7 @@ impl Connection {
     /// The socket takes no more for now. If Arca has left, the kernel is to give the
     /// peer up that takes nothing for the orphan timeout.
     pub(super) fn bound_orphan(&mut self, relay: &Relay) {
-        if self.leaving
+        if self.has_left()
             && !std::mem::replace(&mut self.bounded, true)
             && let Some(socket) = &self.socket
         {
@@ -26,7 +26,7 @@ impl Connection {
     /// Takes note of a peer that is gone, or that the kernel has given up, while
     /// ring A was to be drained.
     pub(super) fn check_orphan(&mut self, relay: &mut Relay) {
-        if !self.leaving || !self.ready.failed || self.uplink != Uplink::Open {
+        if !self.has_left() || !self.ready.failed || self.uplink != Uplink::Open {
             return;
         }
         self.ready.failed = false;

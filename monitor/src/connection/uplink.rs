@@ -86,11 +86,11 @@ impl Connection {
                 if self.is_drained()? {
                     // Arca may have closed both ends since this turn began: that is
                     // no half-close, after which a reset would look different.
-                    if !self.leaving && self.wants_abort() {
+                    if !self.has_left() && self.wants_abort() {
                         self.abort(relay)?;
                         continue;
                     }
-                    if !self.leaving && self.is_left() {
+                    if !self.has_left() && self.is_left() {
                         self.leave(relay)?;
                         continue;
                     }
@@ -163,7 +163,7 @@ impl Connection {
     /// Ring A has come to its orderly end.
     fn finish_uplink(&mut self, relay: &mut Relay) {
         self.uplink = Uplink::Done;
-        if self.leaving {
+        if self.has_left() {
             self.close_socket();
         } else if let Some(socket) = &self.socket {
             // Fails only if the connection is gone already, which the downlink

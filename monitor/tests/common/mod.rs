@@ -9,9 +9,9 @@ use arca_shared::arena::Arena;
 use arca_shared::errno::Errno;
 use arca_shared::frame::Frame;
 use arca_shared::message::{ConnectionReady, Endpoint, Reply, Request, code, feature};
-use arca_shared::notify::NotifyArea;
+use arca_shared::notify::{NotifyArea, Slot};
 use arca_shared::pipe::{BidirectionalPipe, Side};
-use arca_shared::ring::RingError;
+use arca_shared::ring::{Close, RingError};
 use nix::sys::eventfd::EventFd;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use sha2::{Digest, Sha256};
@@ -176,8 +176,12 @@ impl Peer {
 
     /// Marks the control pipe and rings if the monitor sleeps.
     pub fn tell(&self) {
-        let slot = arca_shared::notify::Slot::from(self.control.shm_offset());
-        self.area.to_monitor().mark(slot);
+        self.tell_of(&self.control);
+    }
+
+    /// Marks a pipe and rings if the monitor sleeps.
+    pub fn tell_of(&self, pipe: &BidirectionalPipe) {
+        self.area.to_monitor().mark(Slot::from(pipe.shm_offset()));
         if self.area.monitor().take() {
             self.ring();
         }
@@ -396,6 +400,13 @@ impl Stream {
     pub fn close(mut self) {
         self.pipe.close_write();
         self.pipe.close_read();
+    }
+
+    /// Closes the connection as close(2) does, which a peer can say after a hello.
+    pub fn close_connection(mut self, peer: &Peer) {
+        self.pipe.incoming().close_by(Close::Connection);
+        self.pipe.outgoing().close_by(Close::Connection);
+        peer.tell_of(&self.pipe);
     }
 
     /// Closes with the wish for a reset.

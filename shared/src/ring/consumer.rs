@@ -1,6 +1,6 @@
 //! The reading end of a ring.
 
-use super::{ArenaRing, Lie, Parts, RingError, RingMemory};
+use super::{ArenaRing, Close, Lie, Parts, RingError, RingMemory};
 use crate::sync::{Ordering, fence};
 
 /// The one reader of a ring.
@@ -135,11 +135,16 @@ impl<M: RingMemory> Consumer<M> {
 
     /// Says that nothing more will be taken.
     pub fn close(&mut self) {
+        self.close_by(Close::Shutdown);
+    }
+
+    /// As [`Consumer::close`], saying which call closed it.
+    pub fn close_by(&mut self, close: Close) {
         self.closed = true;
         // Release: pairs with `Producer::is_reader_closed`; the errno is there
         // before the flag.
         let header = self.memory.header();
-        header.reader_closed.store(1, Ordering::Release);
+        header.reader_closed.store(close as u8, Ordering::Release);
     }
 
     /// Whether this end has closed.
@@ -156,6 +161,14 @@ impl<M: RingMemory> Consumer<M> {
             self.writer_closed = flag != 0;
         }
         self.writer_closed
+    }
+
+    /// Whether the writer said, when it closed, that it closed the whole connection.
+    /// Looked at after [`Consumer::is_writer_closed`] has said yes.
+    pub fn is_connection_closed(&self) -> bool {
+        // Relaxed: the flag was seen with Acquire before, and its value orders
+        // nothing.
+        Close::is_connection(self.memory.header().writer_closed.load(Ordering::Relaxed))
     }
 
     /// Whether the stream is at its end: the writer has closed, and a look at

@@ -24,9 +24,9 @@ pub struct RingHeader {
     pub read_cursor: AtomicU64,
     /// Bytes that the producer has put since the start.
     pub write_cursor: AtomicU64,
-    /// Not zero: the producer will put no more.
+    /// Not zero: the producer will put no more ([`Close`]).
     pub writer_closed: AtomicU8,
-    /// Not zero: the consumer will take no more.
+    /// Not zero: the consumer will take no more ([`Close`]).
     pub reader_closed: AtomicU8,
     /// Not zero: the producer waits for room and wants to be told.
     pub room_wanted: AtomicU8,
@@ -34,6 +34,26 @@ pub struct RingHeader {
     pub data_wanted: AtomicU8,
     /// Why the stream ends, as a Linux errno; 0 means orderly.
     pub errno: AtomicU32,
+}
+
+/// What Arca says with a closed flag after a hello: which call closed the end. Any
+/// value but 0 is a flag, and one that is none of these is [`Close::Shutdown`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Close {
+    /// This direction was shut down, as by shutdown(2).
+    Shutdown = 1,
+    /// The connection was closed, as by close(2): bytes that nobody has read make
+    /// it a reset, whenever they came.
+    Connection = 2,
+}
+
+impl Close {
+    /// Whether a closed flag says [`Close::Connection`].
+    #[must_use]
+    pub fn is_connection(flag: u8) -> bool {
+        flag == Self::Connection as u8
+    }
 }
 
 impl RingHeader {

@@ -28,7 +28,7 @@ mod memory;
 mod producer;
 
 pub use consumer::Consumer;
-pub use header::RingHeader;
+pub use header::{Close, RingHeader};
 pub use memory::{ArenaRing, Parts, RingMemory};
 pub use producer::Producer;
 

@@ -1,6 +1,6 @@
 //! The writing end of a ring.
 
-use super::{ArenaRing, Lie, Parts, RingError, RingMemory};
+use super::{ArenaRing, Close, Lie, Parts, RingError, RingMemory};
 use crate::sync::{Ordering, fence};
 
 /// The one writer of a ring.
@@ -132,11 +132,16 @@ impl<M: RingMemory> Producer<M> {
 
     /// Says that nothing more will be put.
     pub fn close(&mut self) {
+        self.close_by(Close::Shutdown);
+    }
+
+    /// As [`Producer::close`], saying which call closed it.
+    pub fn close_by(&mut self, close: Close) {
         self.closed = true;
         // Release: pairs with `Consumer::is_writer_closed`; the final cursor and
         // the errno are there before the flag.
         let header = self.memory.header();
-        header.writer_closed.store(1, Ordering::Release);
+        header.writer_closed.store(close as u8, Ordering::Release);
     }
 
     /// Whether this end has closed.
@@ -153,6 +158,14 @@ impl<M: RingMemory> Producer<M> {
             self.reader_closed = flag != 0;
         }
         self.reader_closed
+    }
+
+    /// Whether the reader said, when it closed, that it closed the whole connection.
+    /// Looked at after [`Producer::is_reader_closed`] has said yes.
+    pub fn is_connection_closed(&self) -> bool {
+        // Relaxed: the flag was seen with Acquire before, and its value orders
+        // nothing.
+        Close::is_connection(self.memory.header().reader_closed.load(Ordering::Relaxed))
     }
 
     /// Says that this end is about to wait for room. The caller looks at

@@ -306,3 +306,18 @@ fn one_part_is_enough_if_it_has_enough() {
     assert_eq!(places(&memory, data.in_one(5)), [(12, 4), (0, 12)]);
     assert_eq!(places(&memory, data.in_one(4)), [(12, 4), (0, 0)]);
 }
+
+#[test]
+fn a_flag_says_which_call_closed_the_end() {
+    for (close, connection) in [(Close::Shutdown, false), (Close::Connection, true)] {
+        let (_memory, mut producer, mut consumer) = ring(16);
+        assert!(!producer.is_connection_closed() && !consumer.is_connection_closed());
+        producer.close_by(close);
+        assert!(producer.is_closed() && consumer.is_writer_closed());
+        assert_eq!(consumer.is_connection_closed(), connection);
+        assert!(!producer.is_connection_closed(), "that is the other flag");
+        consumer.close_by(close);
+        assert!(consumer.is_closed() && producer.is_reader_closed());
+        assert_eq!(producer.is_connection_closed(), connection);
+    }
+}

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::notify::Slot;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
 use crate::reactor::{OnReady, Reactor};
-use crate::ring::{ArenaRing, Consumer, Producer, RingError};
+use crate::ring::{ArenaRing, Close, Consumer, Producer, RingError};
 use crate::waiters::Waiters;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -51,6 +51,17 @@ impl OnReady for Events {
         self.readers.wake();
         self.writers.wake();
     }
+}
+
+/// How ends are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// As by shutdown(2): what is in ring B is kept for this side.
+    Shutdown,
+    /// As by close(2).
+    Close,
+    /// With a reset.
+    Abort,
 }
 
 /// The half that writes ring A; `None` when closed.
@@ -403,20 +414,20 @@ impl PipeEnd {
     /// Says that this side writes no more. What was written before still goes
     /// out.
     pub fn close_write(&self) {
-        self.close(true, false, None);
+        self.close(true, false, Ending::Shutdown);
     }
 
     /// Says that this side reads no more. What is in the ring can still be read.
     pub fn close_read(&self) {
-        self.close(false, true, None);
+        self.close(false, true, Ending::Shutdown);
     }
 
     /// Closes both directions abortively: the peer's end is reset.
     pub fn abort(&self) {
-        self.close(true, true, Some(Errno::ECONNRESET));
+        self.close(true, true, Ending::Abort);
     }
 
-    fn close(&self, write: bool, read: bool, abort: Option<Errno>) {
+    fn close(&self, write: bool, read: bool, ending: Ending) {
         let mut output = self.output.lock();
         let mut input = self.input.lock();
         let write = write && output.is_some();
@@ -424,26 +435,31 @@ impl PipeEnd {
         if !write && !read {
             return;
         }
-        if let Some(errno) = abort {
-            // In header A, which is ours, before the flags.
-            match (&*output, &input.ring) {
-                (Some(ring), _) => ring.set_errno(errno.0),
-                (None, Some(ring)) => ring.set_peer_errno(errno.0),
-                (None, None) => {}
+        let by = match ending {
+            Ending::Shutdown => Close::Shutdown,
+            Ending::Close => Close::Connection,
+            Ending::Abort => {
+                // In header A, which is ours, before the flags.
+                match (&*output, &input.ring) {
+                    (Some(ring), _) => ring.set_errno(Errno::ECONNRESET.0),
+                    (None, Some(ring)) => ring.set_peer_errno(Errno::ECONNRESET.0),
+                    (None, None) => {}
+                }
+                Close::Connection
             }
-        }
+        };
         if (write || output.is_none()) && (read || input.ring.is_none()) {
             // The next flags are the last.
             self.reactor.deregister(self.slot);
         }
         if read && let Some(mut ring) = input.ring.take() {
-            if abort.is_none() {
+            if ending == Ending::Shutdown {
                 Self::keep(&mut ring, &mut input.left);
             }
-            ring.close();
+            ring.close_by(by);
         }
         if write && let Some(mut ring) = output.take() {
-            ring.close();
+            ring.close_by(by);
         }
         drop((output, input));
         self.notify();
@@ -471,7 +487,7 @@ impl Drop for PipeEnd {
             // As Linux does when a socket is closed with bytes unread.
             self.abort();
         } else {
-            self.close(true, true, None);
+            self.close(true, true, Ending::Close);
         }
     }
 }
