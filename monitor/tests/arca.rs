@@ -4,10 +4,13 @@
 mod common;
 
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, SessionEnd, VcpuWaker};
-use arca_shared::net::ArcaSession;
+use arca_shared::errno::Errno;
+use arca_shared::error::Error;
+use arca_shared::net::{ArcaSession, ArcaTcpStream};
 use arca_shared::platform::Platform;
 use arca_shared::reactor::Reactor;
 use common::{digest, pattern, until};
+use socket2::SockRef;
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -237,5 +240,127 @@ fn sleepers_accept_what_clients_send() {
         client.join().expect("no panic");
     }
     drop(listener);
+    world.end();
+}
+
+/// An end whose peer has written "last words" and has then reset the connection.
+fn after_a_reset(world: &World) -> ArcaTcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stream = world.session.connect(address).expect("connects");
+    let (mut host, _) = listener.accept().expect("accepts");
+    let before = world.handle.stats().bytes_from_tcp;
+    host.write_all(b"last words").expect("writes");
+    until("the bytes to be relayed", || {
+        (world.handle.stats().bytes_from_tcp == before + 10).then_some(())
+    });
+    let linger = Some(Duration::ZERO);
+    SockRef::from(&host).set_linger(linger).expect("set");
+    stream
+}
+
+/// An end whose peer is gone, as its last write has found out.
+fn without_a_reader(world: &World) -> ArcaTcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stream = world.session.connect(address).expect("connects");
+    drop(listener.accept().expect("accepts"));
+    let stream = stream.into_async();
+    stream.end().write(b"x", None).expect("writes");
+    until("the failure", || {
+        stream.end().is_peer_read_closed().then_some(())
+    });
+    stream.into_sync()
+}
+
+/// Receives, by the blocking call or as a task.
+fn recv(stream: &ArcaTcpStream, tasks: bool, buffer: &mut [u8]) -> Result<usize, Error> {
+    match tasks {
+        false => stream.recv(buffer),
+        true => {
+            let stream = stream.try_clone().into_async();
+            let end = stream.end().reactor().clone();
+            end.block_on(stream.recv(buffer))
+        }
+    }
+}
+
+/// Sends, by the blocking call or as a task.
+fn send(stream: &ArcaTcpStream, tasks: bool, bytes: &[u8]) -> Result<(), Error> {
+    match tasks {
+        false => stream.send(bytes),
+        true => {
+            let stream = stream.try_clone().into_async();
+            let end = stream.end().reactor().clone();
+            end.block_on(stream.send(bytes))
+        }
+    }
+}
+
+#[test]
+fn recv_gives_what_came_before_a_reset_and_the_reset_next() {
+    let world = world(Duration::ZERO);
+    for tasks in [false, true] {
+        let stream = after_a_reset(&world);
+        let mut buffer = [0; 16];
+        assert_eq!(recv(&stream, tasks, &mut buffer), Ok(10), "tasks {tasks}");
+        assert_eq!(&buffer[..10], b"last words");
+        let reset = Err(Error::Os(Errno::ECONNRESET));
+        assert_eq!(recv(&stream, tasks, &mut buffer), reset, "tasks {tasks}");
+        assert_eq!(recv(&stream, tasks, &mut buffer), Ok(0), "tasks {tasks}");
+    }
+    world.end();
+}
+
+#[test]
+fn recv_gives_what_came_within_its_time() {
+    let world = world(Duration::ZERO);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stream = world.session.connect(address).expect("connects");
+    let (mut host, _) = listener.accept().expect("accepts");
+    host.write_all(b"first").expect("writes");
+    let mut buffer = [0; 10];
+    stream.set_nonblocking(true);
+    let first = until("the bytes", || stream.recv(&mut buffer).ok());
+    assert_eq!(&buffer[..first], b"first");
+    let later = stream.recv(&mut buffer);
+    assert_eq!(later, Err(Error::Os(Errno::EAGAIN)), "that was no end");
+    stream.set_nonblocking(false);
+    host.write_all(b"and more").expect("writes");
+    drop(host);
+    assert_eq!(stream.recv(&mut buffer), Ok(8));
+    assert_eq!(&buffer[..8], b"and more");
+    assert_eq!(stream.recv(&mut buffer), Ok(0));
+    drop(stream);
+    world.end();
+}
+
+#[test]
+fn sending_nothing_says_whether_anyone_reads() {
+    let world = world(Duration::ZERO);
+    for tasks in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stream = world.session.connect(address).expect("connects");
+        let (mut host, _) = listener.accept().expect("accepts");
+        assert_eq!(send(&stream, tasks, b""), Ok(()));
+        assert_eq!(send(&stream, tasks, b"all"), Ok(()));
+        let mut bytes = [0; 3];
+        host.read_exact(&mut bytes).expect("reads");
+        assert_eq!(&bytes, b"all");
+        drop((stream, host));
+
+        let stream = without_a_reader(&world);
+        let closed = Err(Error::Os(Errno::EPIPE));
+        assert_eq!(send(&stream, tasks, b""), closed, "tasks {tasks}");
+        assert_eq!(send(&stream, tasks, b""), closed, "tasks {tasks}");
+        // It has closed its writing end: with the other, the pipe is over.
+        let stream = stream.into_async();
+        stream.end().close_read();
+        until("all pipes to be freed", || {
+            (world.handle.stats().pipes_allocated == 0).then_some(())
+        });
+    }
     world.end();
 }

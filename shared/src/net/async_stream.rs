@@ -1,7 +1,8 @@
 //! A connected socket for tasks, and its halves.
 
+use super::pipe_end::{PipeEnd, Take};
 use super::stream::StreamCore;
-use super::{ArcaTcpStream, PipeEnd, Shutdown};
+use super::{ArcaTcpStream, Shutdown};
 use crate::arena::ShmOffset;
 use crate::error::Error;
 use alloc::sync::Arc;
@@ -44,22 +45,15 @@ async fn read(end: &PipeEnd, buffer: &mut [u8]) -> Result<usize, Error> {
     poll_fn(|context| end.poll_read(context, buffer)).await
 }
 
-async fn fill(end: &PipeEnd, buffer: &mut [u8]) -> Result<usize, Error> {
+async fn read_exact(end: &PipeEnd, buffer: &mut [u8]) -> Result<(), Error> {
     let mut len = 0;
     while len < buffer.len() {
         match read(end, &mut buffer[len..]).await? {
-            0 => break,
+            0 => return Err(Error::UnexpectedEof),
             read => len += read,
         }
     }
-    Ok(len)
-}
-
-async fn read_exact(end: &PipeEnd, buffer: &mut [u8]) -> Result<(), Error> {
-    match fill(end, buffer).await? {
-        len if len == buffer.len() => Ok(()),
-        _ => Err(Error::UnexpectedEof),
-    }
+    Ok(())
 }
 
 async fn write(end: &PipeEnd, buffer: &[u8]) -> Result<usize, Error> {
@@ -118,7 +112,11 @@ impl AsyncStream {
     /// As [`AsyncStream::write`].
     pub async fn send(&self, buffer: &[u8]) -> Result<(), Error> {
         let end = &self.core.end;
-        let result = write_all(end, buffer).await;
+        // Of no bytes, one write still says whether the peer takes any.
+        let result = match write(end, buffer).await {
+            Ok(len) => write_all(end, &buffer[len..]).await,
+            Err(error) => Err(error),
+        };
         if result.is_err() && end.is_peer_read_closed() {
             end.close_write();
         }
@@ -129,11 +127,22 @@ impl AsyncStream {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::read`].
+    /// As [`ArcaTcpStream::recv`].
     pub async fn recv(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let len = fill(&self.core.end, buffer).await?;
-        if len < buffer.len() {
-            self.core.end.close_read();
+        let end = &self.core.end;
+        let mut len = 0;
+        while len < buffer.len() {
+            let take = if len == 0 { Take::All } else { Take::Bytes };
+            let rest = &mut buffer[len..];
+            match poll_fn(|context| end.poll_take(context, rest, take)).await {
+                Ok(0) => {
+                    end.close_read();
+                    break;
+                }
+                Ok(read) => len += read,
+                Err(error) if len == 0 => return Err(error),
+                Err(_) => break,
+            }
         }
         Ok(len)
     }

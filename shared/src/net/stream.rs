@@ -1,6 +1,7 @@
 //! A connected socket, blocking.
 
-use super::{ArcaSession, AsyncStream, OwnedReadHalf, OwnedWriteHalf, PipeEnd};
+use super::pipe_end::{PipeEnd, Take};
+use super::{ArcaSession, AsyncStream, OwnedReadHalf, OwnedWriteHalf};
 use crate::arena::ShmOffset;
 use crate::errno::Errno;
 use crate::error::Error;
@@ -94,11 +95,7 @@ impl ArcaTcpStream {
     /// The connection's errno, once (ECONNRESET); EAGAIN if the stream is
     /// non-blocking, or the read timeout has passed.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let core = &self.core;
-        if core.is_nonblocking() {
-            return core.end.try_read(buffer);
-        }
-        core.end.read(buffer, StreamCore::limit(&core.read_timeout))
+        self.core.read(buffer, Take::All)
     }
 
     /// As [`ArcaTcpStream::read`], leaving the bytes to be read again.
@@ -123,21 +120,14 @@ impl ArcaTcpStream {
     /// [`Error::UnexpectedEof`] if the stream ends before that; else as
     /// [`ArcaTcpStream::read`].
     pub fn read_exact(&self, buffer: &mut [u8]) -> Result<(), Error> {
-        match self.fill(buffer)? {
-            len if len == buffer.len() => Ok(()),
-            _ => Err(Error::UnexpectedEof),
-        }
-    }
-
-    fn fill(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         let mut len = 0;
         while len < buffer.len() {
             match self.read(&mut buffer[len..])? {
-                0 => break,
+                0 => return Err(Error::UnexpectedEof),
                 read => len += read,
             }
         }
-        Ok(len)
+        Ok(())
     }
 
     /// Writes what there is room for, waiting for room for at least one byte.
@@ -170,13 +160,15 @@ impl ArcaTcpStream {
     }
 
     /// The draft's send: all of `buffer`. If the peer has closed its read side,
-    /// closes the write side.
+    /// closes the write side, also where there is nothing to send.
     ///
     /// # Errors
     ///
     /// As [`ArcaTcpStream::write`]; EPIPE is the draft's WriteClosed.
     pub fn send(&self, buffer: &[u8]) -> Result<(), Error> {
-        let result = self.write_all(buffer);
+        // Of no bytes, one write still says whether the peer takes any.
+        let written = self.write(buffer);
+        let result = written.and_then(|len| self.write_all(&buffer[len..]));
         if result.is_err() && self.core.end.is_peer_read_closed() {
             self.core.end.close_write();
         }
@@ -184,15 +176,25 @@ impl ArcaTcpStream {
     }
 
     /// The draft's recv: fills `buffer`. A short count means the end of the
-    /// stream, and closes the read side.
+    /// stream, and closes the read side; or it is what had come before an error,
+    /// which the next call then gives.
     ///
     /// # Errors
     ///
-    /// As [`ArcaTcpStream::read`].
+    /// As [`ArcaTcpStream::read`], if no byte came before it.
     pub fn recv(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let len = self.fill(buffer)?;
-        if len < buffer.len() {
-            self.core.end.close_read();
+        let mut len = 0;
+        while len < buffer.len() {
+            let take = if len == 0 { Take::All } else { Take::Bytes };
+            match self.core.read(&mut buffer[len..], take) {
+                Ok(0) => {
+                    self.core.end.close_read();
+                    break;
+                }
+                Ok(read) => len += read,
+                Err(error) if len == 0 => return Err(error),
+                Err(_) => break,
+            }
         }
         Ok(len)
     }
@@ -384,6 +386,14 @@ impl StreamCore {
 
     pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.local, self.peer)
+    }
+
+    fn read(&self, buffer: &mut [u8], take: Take) -> Result<usize, Error> {
+        if self.is_nonblocking() {
+            return self.end.take(buffer, take);
+        }
+        let limit = Self::limit(&self.read_timeout);
+        self.end.read_take(buffer, limit, take)
     }
 
     fn is_nonblocking(&self) -> bool {

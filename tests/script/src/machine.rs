@@ -237,6 +237,8 @@ impl<S: System> Machine<S> {
             Op::Drain { name, data } => read_end(stream(&name)?, Some(data)),
             Op::Write { name, data } => write(stream(&name)?, data),
             Op::WriteAll { name, data } => write_all(stream(&name)?, data),
+            Op::Send { name, data } => send(stream(&name)?, data),
+            Op::Recv { name, len } => recv(stream(&name)?, len),
             _ => return Err(Failure::Other("not a job")),
         })
     }
@@ -393,6 +395,21 @@ fn write<T: Stream>(stream: T, data: Data) -> Task<T::System> {
     Box::pin(async move {
         let result = stream.write(&data.bytes()).await;
         plain(result.map(|len| format!("wrote {len}")))
+    })
+}
+
+fn send<T: Stream>(stream: T, data: Data) -> Task<T::System> {
+    Box::pin(async move {
+        let result = stream.send(&data.bytes()).await;
+        plain(result.map(|()| OK.into()))
+    })
+}
+
+fn recv<T: Stream>(stream: T, len: usize) -> Task<T::System> {
+    Box::pin(async move {
+        let mut buffer = vec![0; len];
+        let result = stream.recv(&mut buffer).await;
+        plain(result.map(|len| describe(&buffer[..len])))
     })
 }
 

@@ -72,6 +72,10 @@ pub enum Op {
     Write { name: String, data: Data },
     /// `write-all NAME DATA`
     WriteAll { name: String, data: Data },
+    /// `send NAME DATA`: the draft's; what cannot be sent ends this side's sending.
+    Send { name: String, data: Data },
+    /// `recv NAME LENGTH`: the draft's; less is the end, or comes before an error.
+    Recv { name: String, len: usize },
     /// `shutdown NAME read|write|both`
     Shutdown { name: String, how: How },
     /// `close NAME`: drops a stream, a half, or a listener.
@@ -288,6 +292,14 @@ impl<'a> Words<'a> {
             "write-all" => Op::WriteAll {
                 name,
                 data: self.next()?,
+            },
+            "send" => Op::Send {
+                name,
+                data: self.next()?,
+            },
+            "recv" => Op::Recv {
+                name,
+                len: self.next()?,
             },
             "half-read" => Op::HalfRead {
                 name,

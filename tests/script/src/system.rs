@@ -205,6 +205,13 @@ pub trait Stream: Clone + Send + Sync + 'static {
     /// Writes all.
     fn write_all(&self, bytes: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Writes all, at least nothing; shuts sending down where that fails.
+    fn send(&self, bytes: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Fills the buffer; less at the end, where it shuts receiving down, and before
+    /// a failure that the next call gives.
+    fn recv(&self, buffer: &mut [u8]) -> impl Future<Output = Result<usize, Failure>> + Send;
+
     /// Whether something was seen.
     fn has_seen(&self, seen: Seen) -> bool;
 

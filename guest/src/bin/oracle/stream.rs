@@ -85,6 +85,20 @@ impl Stream for GuestStream {
         })
     }
 
+    async fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
+        checked(match self.as_task() {
+            Some(stream) => stream.send(bytes).await,
+            None => self.stream.send(bytes),
+        })
+    }
+
+    async fn recv(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        checked(match self.as_task() {
+            Some(stream) => stream.recv(buffer).await,
+            None => self.stream.recv(buffer),
+        })
+    }
+
     fn has_seen(&self, seen: Seen) -> bool {
         let stream = self.stream.try_clone().into_async();
         let end = stream.end();

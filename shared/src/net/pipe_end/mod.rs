@@ -4,6 +4,8 @@
 //! when it closes, and the slot is given up before the last flag is set: after
 //! that the region may be another pipe's, and nothing here reaches it any more.
 
+mod closing;
+
 use crate::arena::ShmOffset;
 use crate::boot::PipePlace;
 use crate::errno::Errno;
@@ -11,7 +13,7 @@ use crate::error::Error;
 use crate::notify::Slot;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
 use crate::reactor::{OnReady, Reactor};
-use crate::ring::{ArenaRing, Close, Consumer, Producer, RingError};
+use crate::ring::{ArenaRing, Consumer, Producer, RingError};
 use crate::waiters::Waiters;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -53,15 +55,16 @@ impl OnReady for Events {
     }
 }
 
-/// How ends are closed.
+/// What a read takes out of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// As by shutdown(2): what is in ring B is kept for this side.
-    Shutdown,
-    /// As by close(2).
-    Close,
-    /// With a reset.
-    Abort,
+pub(super) enum Take {
+    /// Bytes, and at their end the connection's errno.
+    All,
+    /// No bytes, but the errno.
+    Errno,
+    /// Bytes; the errno is told, and stays to be taken by the next read. For what
+    /// follows bytes that one call has taken already.
+    Bytes,
 }
 
 /// The half that writes ring A; `None` when closed.
@@ -133,6 +136,13 @@ impl PipeEnd {
         first.then_some(Error::Os(Errno(errno)))
     }
 
+    /// As [`PipeEnd::report`], leaving the errno to be reported.
+    fn foretell(&self, errno: u32) -> Option<Error> {
+        // Relaxed: as above.
+        let first = errno != 0 && !self.reported.load(Ordering::Relaxed);
+        first.then_some(Error::Os(Errno(errno)))
+    }
+
     /// The pending errno of the connection, which is then no longer pending.
     pub fn take_error(&self) -> Option<Errno> {
         let mut output = self.output.lock();
@@ -176,7 +186,7 @@ impl PipeEnd {
     ///
     /// EAGAIN if nothing is there yet; the connection's errno, once.
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        self.take(buffer, true)
+        self.take(buffer, Take::All)
     }
 
     /// As [`PipeEnd::try_read`], leaving the bytes where they are.
@@ -185,10 +195,11 @@ impl PipeEnd {
     ///
     /// As [`PipeEnd::try_read`].
     pub fn try_peek(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        self.take(buffer, false)
+        self.take(buffer, Take::Errno)
     }
 
-    fn take(&self, buffer: &mut [u8], consume: bool) -> Result<usize, Error> {
+    pub(super) fn take(&self, buffer: &mut [u8], take: Take) -> Result<usize, Error> {
+        let consume = take != Take::Errno;
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -216,7 +227,11 @@ impl PipeEnd {
                     // sending has.
                     return Ok(0);
                 }
-                return self.report(errno).map_or(Ok(0), Err);
+                let error = match take {
+                    Take::All | Take::Errno => self.report(errno),
+                    Take::Bytes => self.foretell(errno),
+                };
+                return error.map_or(Ok(0), Err);
             }
         }
         match result {
@@ -303,16 +318,7 @@ impl PipeEnd {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<usize, Error>> {
-        loop {
-            match self.try_read(buffer) {
-                Err(error) if error.is_would_block() => {}
-                result => return Poll::Ready(result),
-            }
-            self.events.readers.add(context.waker());
-            if !self.want_data() {
-                return Poll::Pending;
-            }
-        }
+        self.poll_take(context, buffer, Take::All)
     }
 
     /// [`PipeEnd::try_peek`], or waits.
@@ -321,8 +327,17 @@ impl PipeEnd {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<usize, Error>> {
+        self.poll_take(context, buffer, Take::Errno)
+    }
+
+    pub(super) fn poll_take(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+        take: Take,
+    ) -> Poll<Result<usize, Error>> {
         loop {
-            match self.try_peek(buffer) {
+            match self.take(buffer, take) {
                 Err(error) if error.is_would_block() => {}
                 result => return Poll::Ready(result),
             }
@@ -379,11 +394,20 @@ impl PipeEnd {
     ///
     /// As [`PipeEnd::try_read`].
     pub fn read(&self, buffer: &mut [u8], timeout: Option<u64>) -> Result<usize, Error> {
-        match self.try_read(buffer) {
+        self.read_take(buffer, timeout, Take::All)
+    }
+
+    pub(super) fn read_take(
+        &self,
+        buffer: &mut [u8],
+        timeout: Option<u64>,
+        take: Take,
+    ) -> Result<usize, Error> {
+        match self.take(buffer, take) {
             Err(error) if error.is_would_block() => {}
             result => return result,
         }
-        self.block(timeout, |context| self.poll_read(context, buffer))
+        self.block(timeout, |context| self.poll_take(context, buffer, take))
     }
 
     /// [`PipeEnd::try_write`], waiting for at most `timeout` nanoseconds.
@@ -409,86 +433,6 @@ impl PipeEnd {
     pub fn is_peer_write_closed(&self) -> bool {
         let mut input = self.input.lock();
         input.ring.as_mut().is_none_or(Consumer::is_writer_closed)
-    }
-
-    /// Says that this side writes no more. What was written before still goes
-    /// out.
-    pub fn close_write(&self) {
-        self.close(true, false, Ending::Shutdown);
-    }
-
-    /// Says that this side reads no more. What is in the ring can still be read.
-    pub fn close_read(&self) {
-        self.close(false, true, Ending::Shutdown);
-    }
-
-    /// Closes both directions abortively: the peer's end is reset.
-    pub fn abort(&self) {
-        self.close(true, true, Ending::Abort);
-    }
-
-    fn close(&self, write: bool, read: bool, ending: Ending) {
-        let mut output = self.output.lock();
-        let mut input = self.input.lock();
-        let write = write && output.is_some();
-        let read = read && input.ring.is_some();
-        if !write && !read {
-            return;
-        }
-        let by = match ending {
-            Ending::Shutdown => Close::Shutdown,
-            Ending::Close => Close::Connection,
-            Ending::Abort => {
-                // In header A, which is ours, before the flags.
-                match (&*output, &input.ring) {
-                    (Some(ring), _) => ring.set_errno(Errno::ECONNRESET.0),
-                    (None, Some(ring)) => ring.set_peer_errno(Errno::ECONNRESET.0),
-                    (None, None) => {}
-                }
-                Close::Connection
-            }
-        };
-        if (write || output.is_none()) && (read || input.ring.is_none()) {
-            // The next flags are the last.
-            self.reactor.deregister(self.slot);
-        }
-        if read && let Some(mut ring) = input.ring.take() {
-            if ending == Ending::Shutdown {
-                Self::keep(&mut ring, &mut input.left);
-            }
-            ring.close_by(by);
-        }
-        if write && let Some(mut ring) = output.take() {
-            ring.close_by(by);
-        }
-        drop((output, input));
-        self.notify();
-        // Who waits for a half that is gone learns it now.
-        self.events.ready();
-    }
-
-    /// Moves what a ring holds to `left`.
-    fn keep(ring: &mut Consumer<ArenaRing>, left: &mut VecDeque<u8>) {
-        let mut buffer = [0; 512];
-        while let Ok(len) = ring.read(&mut buffer) {
-            left.extend(&buffer[..len]);
-        }
-    }
-}
-
-impl Drop for PipeEnd {
-    fn drop(&mut self) {
-        let input = self.input.get_mut();
-        let unread = match &mut input.ring {
-            Some(ring) => ring.available().is_ok_and(|available| available > 0),
-            None => !input.left.is_empty(),
-        };
-        if unread {
-            // As Linux does when a socket is closed with bytes unread.
-            self.abort();
-        } else {
-            self.close(true, true, Ending::Close);
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::system::{Failure, Listener, Outcome, Reader, Stream, System, Writer};
 use arca_shared::errno::Errno;
 use arca_shared::message::SocketOption;
 use nix::libc;
-use socket::{checked, count, get_option, pending, polled, set_option};
+use socket::{checked, count, get_option, pending, polled, receive_all, set_option};
 use socket2::SockRef;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -178,6 +178,38 @@ impl Stream for Arc<TcpStream> {
 
     async fn write_all(&self, bytes: &[u8]) -> Result<(), Failure> {
         checked((&**self).write_all(bytes))
+    }
+
+    async fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut rest = bytes;
+        let result = loop {
+            // Of no bytes as well: the kernel then says whether it would take any.
+            match (&**self).write(rest) {
+                Ok(len) => rest = &rest[len..],
+                Err(error) => break Err(error),
+            }
+            if rest.is_empty() {
+                break Ok(());
+            }
+        };
+        if result.is_err() {
+            // Fails only if the connection is gone already.
+            let _ = TcpStream::shutdown(self, Shutdown::Write);
+        }
+        checked(result)
+    }
+
+    async fn recv(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        if buffer.is_empty() {
+            // The kernel would wait for what it would not give.
+            return Ok(0);
+        }
+        let len = checked(receive_all(self, buffer))?;
+        if len < buffer.len() && polled(self, libc::POLLRDHUP) {
+            // The end, and not that the time is over. Fails only if the connection is gone already.
+            let _ = TcpStream::shutdown(self, Shutdown::Read);
+        }
+        Ok(len)
     }
 
     fn has_seen(&self, seen: Seen) -> bool {

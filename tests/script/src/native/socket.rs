@@ -96,6 +96,14 @@ pub(super) fn set_option(
     zero_or_errno(result)
 }
 
+/// Waits until the buffer is full; less at the end, and before an error.
+pub(super) fn receive_all(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let (address, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: the kernel writes at most so many bytes into the buffer, which is ours.
+    let result = unsafe { libc::recv(stream.as_raw_fd(), address, len, libc::MSG_WAITALL) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 /// What an ioctl of a socket counts.
 pub(super) fn count(stream: &TcpStream, request: libc::Ioctl) -> usize {
     let mut count: i32 = 0;
