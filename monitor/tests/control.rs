@@ -293,7 +293,10 @@ fn a_guest_that_left_its_session_goes_on_with_its_standard_pipes() {
             peer.hello();
         }
         peer.control.close_write();
-        peer.tell();
+        // One that rings once is not looked at by the clock any more.
+        if rings {
+            peer.tell();
+        }
         until("the end of the session", || {
             peer.control.is_peer_write_closed().then_some(())
         });
