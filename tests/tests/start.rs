@@ -26,6 +26,16 @@ fn no_such_image() {
 }
 
 #[test]
+fn an_image_that_is_no_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    refused(&run(folder.path()), "not a regular file");
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a fifo");
+    refused(&run(&fifo), "not a regular file");
+    refused(&run(Path::new("/dev/null")), "not a regular file");
+}
+
+#[test]
 fn a_corrupt_image() {
     let whole = fs::read(image("hello")).expect("built");
     for (len, what) in [(0, "empty"), (40, "cut in the header"), (5000, "cut later")] {

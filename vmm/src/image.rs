@@ -3,14 +3,16 @@
 //! The headers are read through a cache that reads ranges, not the whole file:
 //! an image is mostly debug information, which a boot does not need.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use arca_shared::boot::{INTERFACE_SECTION, INTERFACE_VERSION};
 use arca_shared::layout::{IMAGE_BASE, PAGE_SIZE};
 use linux_loader::loader::{Elf, KernelLoader};
+use nix::libc;
 use object::LittleEndian;
 use object::elf::{
     EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_INTERP, PT_LOAD, ProgramHeader64,
@@ -82,7 +84,12 @@ impl CheckedImage {
                     path: path.clone(),
                     reason,
                 };
-                let file = File::open(path).map_err(|error| unreadable(plain(&error)))?;
+                // Without waiting: a fifo would wait for its writer.
+                let file = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(libc::O_NONBLOCK)
+                    .open(path)
+                    .map_err(|error| unreadable(plain(&error)))?;
                 let metadata = file.metadata().map_err(|error| unreadable(plain(&error)))?;
                 if !metadata.is_file() {
                     return Err(unreadable("it is not a regular file".into()));
