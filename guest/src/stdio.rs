@@ -2,22 +2,26 @@
 //! any other.
 //!
 //! Standard output is buffered by lines, as in `std`. A write waits while its
-//! pipe is full, so a program runs no faster than its output is taken. When
-//! nobody takes it any more, because the host closed its end, a write fails with
-//! [`Closed`], and `print!` drops what it has.
+//! pipe is full, so a program runs no faster than its output is taken. Once the
+//! host cannot write it any more, each write fails with the errno that this had
+//! there, and `print!` drops what it has. A write that succeeds has reached the
+//! pipe; a flush waits until the host has written everything.
+//!
+//! Standard input is read by the host when a read here has to wait, and no more of
+//! it than that read has room for. Lines are read in pieces of 4,096 bytes.
 
 use crate::sync::{Lock, Mutex};
 use crate::{boot, logger, runtime};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use arca_shared::errno::Errno;
+pub use arca_shared::error::Error;
 use arca_shared::net::{StandardReader, StandardWriter};
 use core::fmt;
 
-/// The host has closed its end of a standard stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("broken pipe")]
-pub struct Closed;
+/// What a standard stream that is not there fails with.
+const MISSING: Error = Error::Os(Errno::EBADF);
 
 /// Most bytes of an unfinished line that are kept back.
 const LINE_CAPACITY: usize = 4096;
@@ -26,10 +30,12 @@ const LINE_CAPACITY: usize = 4096;
 struct LineWriter {
     pipe: StandardWriter,
     line: Vec<u8>,
+    /// Why nothing more can be written.
+    failed: Option<Error>,
 }
 
 impl LineWriter {
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Closed> {
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let (lines, rest) = match bytes.iter().rposition(|&byte| byte == b'\n') {
             Some(newline) => bytes.split_at(newline + 1),
             None => (&[][..], bytes),
@@ -38,29 +44,46 @@ impl LineWriter {
             if self.line.len() + lines.len() <= LINE_CAPACITY {
                 // One write, and one wake of the host, instead of two.
                 self.line.extend_from_slice(lines);
-                self.flush()?;
+                self.push()?;
             } else {
-                self.flush()?;
-                self.pipe.write_all(lines).map_err(|_| Closed)?;
+                self.push()?;
+                self.call(|pipe| pipe.write_all(lines))?;
             }
         }
         if self.line.len() + rest.len() > LINE_CAPACITY {
-            self.flush()?;
+            self.push()?;
             if rest.len() >= LINE_CAPACITY {
-                return self.pipe.write_all(rest).map_err(|_| Closed);
+                return self.call(|pipe| pipe.write_all(rest));
             }
         }
         self.line.extend_from_slice(rest);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Closed> {
+    /// Puts an unfinished line into the pipe.
+    fn push(&mut self) -> Result<(), Error> {
         if self.line.is_empty() {
             return Ok(());
         }
-        let written = self.pipe.write_all(&self.line);
+        let line = core::mem::take(&mut self.line);
+        let written = self.call(|pipe| pipe.write_all(&line));
+        // Its memory is used again.
+        self.line = line;
         self.line.clear();
-        written.map_err(|_| Closed)
+        written
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.push()?;
+        self.call(StandardWriter::flush)
+    }
+
+    /// Calls the pipe, unless it has failed: as with a file, each call then fails
+    /// alike.
+    fn call(&mut self, f: impl FnOnce(&StandardWriter) -> Result<(), Error>) -> Result<(), Error> {
+        let result = self.failed.map_or_else(|| f(&self.pipe), Err);
+        self.failed = result.err();
+        result
     }
 }
 
@@ -79,6 +102,7 @@ pub(crate) fn init() {
             *stdout = Some(LineWriter {
                 pipe,
                 line: Vec::with_capacity(LINE_CAPACITY),
+                failed: None,
             });
         }),
         Err(error) => panic!("the pipe of standard output: {error}"),
@@ -111,33 +135,35 @@ impl Stdout {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if nobody takes standard output any more.
-    pub fn write_all(self, bytes: &[u8]) -> Result<(), Closed> {
-        STDOUT.with(|stdout| stdout.as_mut().ok_or(Closed)?.write_all(bytes))
+    /// The errno that writing had on the host, as EPIPE or ENOSPC: of bytes that
+    /// an earlier call gave to the pipe, or of these.
+    pub fn write_all(self, bytes: &[u8]) -> Result<(), Error> {
+        STDOUT.with(|stdout| stdout.as_mut().ok_or(MISSING)?.write_all(bytes))
     }
 
-    /// Writes an unfinished line.
+    /// Writes an unfinished line, and waits until the host has written everything.
     ///
     /// # Errors
     ///
-    /// [`Closed`] if nobody takes standard output any more.
-    pub fn flush(self) -> Result<(), Closed> {
-        STDOUT.with(|stdout| stdout.as_mut().ok_or(Closed)?.flush())
+    /// As [`Stdout::write_all`].
+    pub fn flush(self) -> Result<(), Error> {
+        STDOUT.with(|stdout| stdout.as_mut().ok_or(MISSING)?.flush())
     }
 }
 
 impl fmt::Write for Stdout {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.write_all(text.as_bytes()).map_err(|Closed| fmt::Error)
+        self.write_all(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 
-/// Flushes standard output on the way out. If this vCPU was stopped in the
-/// middle of a write, the rest of it is lost, as in `std`.
+/// Puts an unfinished line into the pipe on the way out; the host writes it when
+/// the program is gone, and its exit code tells if that fails. If this vCPU was
+/// stopped in the middle of a write, the rest of it is lost, as in `std`.
 pub(crate) fn flush_at_exit() {
     if !STDOUT.is_held_here() {
-        // A closed pipe is no reason not to exit.
-        let _ = stdout().flush();
+        // A pipe that has failed is no reason not to exit.
+        let _ = STDOUT.with(|stdout| stdout.as_mut().map(LineWriter::push));
     }
 }
 
@@ -145,7 +171,7 @@ pub(crate) fn flush_at_exit() {
 #[cfg(feature = "programs")]
 pub(crate) fn flush_without_waiting() {
     if let Some(mut stdout) = STDOUT.try_lock()
-        && let Some(LineWriter { pipe, line }) = stdout.as_mut()
+        && let Some(LineWriter { pipe, line, .. }) = stdout.as_mut()
     {
         // A full or closed pipe takes less; nothing more can be done for it.
         let _ = pipe.try_write(line);
@@ -161,10 +187,10 @@ struct LineReader {
 }
 
 impl LineReader {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Closed> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let ahead = &self.ahead[self.taken..];
         if ahead.is_empty() {
-            return self.pipe.read(buffer).map_err(|_| Closed);
+            return self.pipe.read(buffer);
         }
         let count = ahead.len().min(buffer.len());
         buffer[..count].copy_from_slice(&ahead[..count]);
@@ -172,7 +198,7 @@ impl LineReader {
         Ok(count)
     }
 
-    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<usize, Closed> {
+    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<usize, Error> {
         let before = line.len();
         loop {
             if self.taken == self.ahead.len() {
@@ -181,7 +207,7 @@ impl LineReader {
                 let count = self.pipe.read(&mut self.ahead);
                 self.ahead
                     .truncate(count.as_ref().map_or(0, |&count| count));
-                if count.map_err(|_| Closed)? == 0 {
+                if count? == 0 {
                     return Ok(line.len() - before);
                 }
             }
@@ -217,9 +243,10 @@ impl Stdin {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the pipe has failed.
-    pub fn read(self, buffer: &mut [u8]) -> Result<usize, Closed> {
-        with_stdin(|stdin| stdin.as_mut().ok_or(Closed)?.read(buffer))
+    /// The errno that reading had on the host, as EISDIR or EIO; what is read after
+    /// it finds the end.
+    pub fn read(self, buffer: &mut [u8]) -> Result<usize, Error> {
+        with_stdin(|stdin| stdin.as_mut().ok_or(MISSING)?.read(buffer))
     }
 
     /// Appends the next line, with its newline, and says how many bytes that
@@ -228,16 +255,16 @@ impl Stdin {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the pipe has failed.
-    pub fn read_line(self, line: &mut String) -> Result<usize, Closed> {
+    /// As [`Stdin::read`].
+    pub fn read_line(self, line: &mut String) -> Result<usize, Error> {
         let mut bytes = Vec::new();
-        let count = with_stdin(|stdin| stdin.as_mut().ok_or(Closed)?.read_line(&mut bytes))?;
+        let count = with_stdin(|stdin| stdin.as_mut().ok_or(MISSING)?.read_line(&mut bytes))?;
         line.push_str(&String::from_utf8_lossy(&bytes));
         Ok(count)
     }
 
     /// The lines to come, without their newlines.
-    pub fn lines(self) -> impl Iterator<Item = Result<String, Closed>> {
+    pub fn lines(self) -> impl Iterator<Item = Result<String, Error>> {
         core::iter::from_fn(move || {
             let mut line = String::new();
             match self.read_line(&mut line) {

@@ -8,6 +8,7 @@
 use crate::notifier::GuestNotifier;
 use arca_shared::arena::{Arena, ArenaError, ShmOffset};
 use arca_shared::boot::PipePlace;
+use arca_shared::inputwire::{REQUEST_LEN, ReadRequest};
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
 use arca_shared::region::PipeRegion;
@@ -24,7 +25,7 @@ pub(crate) struct Standard {
     place: PipePlace,
     /// Header of ring A.
     header: NonNull<RingHeader>,
-    /// Bytes taken from ring A.
+    /// Bytes taken from ring A, once the host has them.
     taken: AtomicU64,
     /// The guest is gone.
     ended: AtomicBool,
@@ -144,6 +145,18 @@ impl StandardPipe {
     ///
     /// `InvalidData` if the guest broke a rule of the ring.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.peek(buf)?;
+        self.consume(len);
+        Ok(len)
+    }
+
+    /// As [`StandardPipe::read`], leaving the bytes where they are: the guest
+    /// finds them taken when [`StandardPipe::consume`] says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`StandardPipe::read`].
+    pub fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
@@ -152,11 +165,8 @@ impl StandardPipe {
             // Both are looked at before the ring: what was put before them is
             // then seen.
             let over = self.standard.has_ended() | self.pipe.is_peer_write_closed();
-            match self.pipe.read(buf) {
-                Ok(len) => {
-                    self.taken();
-                    return Ok(len);
-                }
+            match self.pipe.incoming().peek(buf) {
+                Ok(len) => return Ok(len),
                 Err(RingError::Lie(lie)) => return Err(broken(lie)),
                 Err(RingError::WouldBlock | RingError::WriteClosed) => {}
             }
@@ -174,9 +184,11 @@ impl StandardPipe {
         }
     }
 
-    /// Publishes how far the reading got and tells a guest that waits for room.
-    fn taken(&mut self) {
+    /// Takes `len` bytes, which were looked at before, and tells a guest that
+    /// waits for room, or for its bytes to be taken.
+    pub fn consume(&mut self, len: usize) {
         let incoming = self.pipe.incoming();
+        incoming.consume(len);
         // Relaxed: `pending` only reports it.
         self.standard
             .taken
@@ -222,14 +234,42 @@ impl StandardPipe {
         Ok(())
     }
 
-    /// Says that nothing more will be written: the guest reads to the end.
-    pub fn close_write(&mut self) {
+    /// Waits until the guest asks for standard input; most bytes that it wants.
+    /// 0 means that it will want no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`StandardPipe::read`].
+    pub fn wanted(&mut self) -> io::Result<usize> {
+        loop {
+            let mut request = [0; REQUEST_LEN];
+            let mut len = 0;
+            while len < REQUEST_LEN {
+                match self.read(&mut request[len..])? {
+                    0 => return Ok(0),
+                    more => len += more,
+                }
+            }
+            let ReadRequest(wanted) = ReadRequest::decode(request);
+            if wanted > 0 {
+                let capacity = self.pipe.outgoing().capacity();
+                return Ok(usize::try_from(wanted).map_or(capacity, |wanted| wanted.min(capacity)));
+            }
+        }
+    }
+
+    /// Says that nothing more will be written: the guest reads to the end, and
+    /// finds this errno there, 0 being an orderly one.
+    pub fn close_write(&mut self, errno: u32) {
+        self.pipe.outgoing().set_errno(errno);
         self.pipe.close_write();
         self.notifier.mark(self.standard.slot);
     }
 
-    /// Says that nothing more will be read: the guest's writes fail.
-    pub fn close_read(&mut self) {
+    /// Says that nothing more will be read: the guest's writes fail with this
+    /// errno.
+    pub fn close_read(&mut self, errno: u32) {
+        self.pipe.outgoing().set_errno(errno);
         self.pipe.close_read();
         self.notifier.mark(self.standard.slot);
     }

@@ -50,7 +50,7 @@ fn output_and_input_block_and_lose_nothing() {
         let typed = text.clone();
         let writer = thread::spawn(move || {
             input.write_all(&typed).expect("a reader");
-            input.close_write();
+            input.close_write(0);
             input
         });
         let mut got = Vec::new();

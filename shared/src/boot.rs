@@ -15,9 +15,9 @@
 //! it) usable.
 
 /// Version of the interface between image and VMM: the memory map, the MMIO
-/// registers, [`BootInfo`] and the notification area. Image and VMM must agree
+/// registers, [`BootInfo`], the notification area and the standard pipes. Image and VMM must agree
 /// on it exactly.
-pub const INTERFACE_VERSION: u32 = 1;
+pub const INTERFACE_VERSION: u32 = 2;
 
 /// Name of the ELF section that holds the image's interface version, a
 /// little-endian u32. The VMM reads it before it loads anything.

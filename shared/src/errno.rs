@@ -39,13 +39,16 @@ errnos! {
     ENOENT = 2, "no such name";
     EINTR = 4, "interrupted";
     EIO = 5, "input or output error";
-    EBADF = 9, "no such listener or connection";
+    EBADF = 9, "bad descriptor: no such listener, connection or open file";
     EAGAIN = 11, "operation would block";
     ENOMEM = 12, "out of memory";
     EACCES = 13, "not allowed by the host's policy";
+    EISDIR = 21, "is a directory";
     EINVAL = 22, "invalid argument";
     ENFILE = 23, "too many connections or listeners";
     EMFILE = 24, "too many open files on the host";
+    EFBIG = 27, "file too large";
+    ENOSPC = 28, "no space left on the host's device";
     EPIPE = 32, "broken pipe";
     ENOSYS = 38, "not supported by the host";
     EPROTO = 71, "protocol error";

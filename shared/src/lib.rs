@@ -21,6 +21,7 @@
 //! | [`reactor`], [`waiters`] | the Arca side's event loop |
 //! | [`net`] | sessions, listeners and streams |
 //! | [`logwire`] | log records |
+//! | [`inputwire`] | requests for standard input |
 //! | [`wish`] | what other threads want of one that sleeps |
 //! | [`sync`] | atomics, `core`'s or loom's |
 //!
@@ -37,6 +38,7 @@ pub mod buddy;
 pub mod errno;
 pub mod error;
 pub mod frame;
+pub mod inputwire;
 pub mod layout;
 pub mod logwire;
 pub mod message;

@@ -1,7 +1,7 @@
 //! A guest in the test's process, for what only the library tells.
 
 use crate::guest::{DEADLINE, image};
-use arca_vmm::{ExitStatus, Image, Vm, VmConfig, VmHandle, VmStats};
+use arca_vmm::{ExitStatus, Image, Output, Vm, VmConfig, VmHandle, VmStats};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 pub struct LocalGuest {
     handle: VmHandle,
     thread: Option<JoinHandle<ExitStatus>>,
-    output: Output,
+    output: Kept,
 }
 
 /// A place to write to that can be read meanwhile.
 #[derive(Clone, Default)]
-pub struct Output(Arc<Mutex<Vec<u8>>>);
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
 
-impl Output {
+impl Kept {
     /// What was written so far.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
@@ -29,7 +29,7 @@ impl Output {
     }
 }
 
-impl Write for Output {
+impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(bytes);
@@ -60,10 +60,10 @@ impl LocalGuest {
     #[must_use]
     pub fn start_with(program: &str, args: &[&str], adjust: impl FnOnce(&mut VmConfig)) -> Self {
         crate::records::keep();
-        let output = Output::default();
+        let kept = Kept::default();
         let mut config = VmConfig::new(Image::Path(image(program)), program);
         config.args = args.iter().map(ToString::to_string).collect();
-        config.stdout = Box::new(output.clone());
+        config.stdout = Output::Writer(Box::new(kept.clone()));
         adjust(&mut config);
         let vm = Vm::new(config).expect("the guest starts");
         let handle = vm.handle();
@@ -71,7 +71,7 @@ impl LocalGuest {
         Self {
             handle,
             thread,
-            output,
+            output: kept,
         }
     }
 

@@ -1,7 +1,7 @@
 //! A guest that reads lines from its standard input and answers with lines.
 
 use crate::local::LocalGuest;
-use arca_vmm::{ExitStatus, Input, VmConfig};
+use arca_vmm::{ExitStatus, Input, Output, VmConfig};
 use std::io::{BufRead, BufReader, PipeWriter, Write, pipe};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -26,7 +26,7 @@ impl Talk {
         let (output, said) = pipe().expect("a pipe");
         let guest = LocalGuest::start_with(program, args, |config| {
             config.stdin = Input::Reader(Box::new(input));
-            config.stdout = Box::new(said);
+            config.stdout = Output::Writer(Box::new(said));
             adjust(config);
         });
         let (answer, answers) = channel();

@@ -1,9 +1,10 @@
 //! Connecting by name, against a hosts file of the test's own.
 
 use arca_tests::guest::DEADLINE;
-use arca_tests::local::{LocalGuest, Output};
+use arca_tests::local::{Kept, LocalGuest};
 use arca_tests::oracle::{Actor, GuestActor};
 use arca_tests::skip;
+use arca_vmm::Output;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
@@ -109,10 +110,10 @@ fn an_unknown_name_is_said() {
             guest.expect("connect-name s no-such-name.arca.test 80", "error ENOENT");
             guest.expect("connect-name s x..y 80", "error ENOENT");
         }
-        let errors = Output::default();
+        let errors = Kept::default();
         let url = "http://no-such-name.arca.test/";
         let guest = LocalGuest::start_with("http-get", &[url], |config| {
-            config.stderr = Box::new(errors.clone());
+            config.stderr = Output::Writer(Box::new(errors.clone()));
             config.timeout = Some(DEADLINE);
         });
         assert_eq!(guest.finish().0.code(), 1);

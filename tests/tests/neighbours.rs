@@ -9,7 +9,7 @@ use arca_tests::data::{assert_same, noise};
 use arca_tests::local::{LocalGuest, free_port};
 use arca_tests::process::{descriptors, resident, threads};
 use arca_tests::service;
-use arca_vmm::VmConfig;
+use arca_vmm::{Output, VmConfig};
 use std::env;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -57,7 +57,7 @@ fn attack(name: &str, seed: u64, port: u16) -> u8 {
         config.low_memory = LOW;
         config.arena_size = ARENA;
         config.console = Box::new(std::io::sink());
-        config.stderr = Box::new(std::io::sink());
+        config.stderr = Output::Null;
         config.timeout = Some(Duration::from_secs(30));
         config.sandbox = true;
     });

@@ -2,10 +2,13 @@
 
 use arca_tests::data::{assert_same, noise};
 use arca_tests::guest::{DEADLINE, Guest, image, vmm};
-use nix::sys::signal::Signal;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -148,4 +151,118 @@ fn a_guest_that_spins_or_sleeps_is_stopped() {
             .finish_within(Duration::from_secs(10))
             .expect_code(130);
     }
+}
+
+/// A pipe that nobody reads and that takes nothing more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a pipe");
+    while writer.write(&[0; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).expect("a pipe");
+    (reader, writer)
+}
+
+/// What a signal finds the process waiting for.
+struct Stage {
+    name: &'static str,
+    args: Vec<String>,
+    /// Its standard output, or else its standard error, takes nothing.
+    full_stdout: bool,
+    full_stderr: bool,
+}
+
+fn stages() -> Vec<Stage> {
+    let stage = |name, program: &str, args: &[&str], full_stdout, full_stderr| Stage {
+        name,
+        args: std::iter::once(image(program).display().to_string())
+            .chain(args.iter().map(ToString::to_string))
+            .collect(),
+        full_stdout,
+        full_stderr,
+    };
+    vec![
+        Stage {
+            args: vec!["no/such/image".into()],
+            ..stage("saying that it cannot start", "cat", &[], false, true)
+        },
+        stage("the guest's code", "crash", &["spin"], false, false),
+        stage("standard input", "cat", &[], false, false),
+        stage(
+            "room in standard output",
+            "print",
+            &["1000000"],
+            true,
+            false,
+        ),
+        stage("standard output's flush", "print", &["10"], true, false),
+        stage(
+            "standard output's drain",
+            "print",
+            &["1000", "exit"],
+            true,
+            false,
+        ),
+        stage(
+            "standard error",
+            "print",
+            &["1000000", "stderr"],
+            false,
+            true,
+        ),
+        stage(
+            "standard error's drain",
+            "print",
+            &["10", "stderr"],
+            false,
+            true,
+        ),
+        stage("saying how it crashed", "crash", &["ud2"], false, true),
+        stage("a connection", "echo-server", &["0"], false, false),
+        stage("the relay's log", "echo-server", &["0"], false, true),
+    ]
+}
+
+#[test]
+fn the_first_one_ends_it_whatever_it_waits_for() {
+    let stages = stages();
+    thread::scope(|scope| {
+        for stage in &stages {
+            scope.spawn(move || {
+                let (_reader, full) = full_pipe();
+                let mut command = Command::new(vmm());
+                command.args(&stage.args).stdin(Stdio::piped());
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+                if stage.full_stdout {
+                    command.stdout(full.try_clone().expect("a descriptor"));
+                }
+                if stage.full_stderr {
+                    command.stderr(full);
+                }
+                let mut child = command.spawn().expect("the command starts");
+                wait_until_taken(child.id());
+                // Whatever comes first, a while later it waits where it is to.
+                thread::park_timeout(Duration::from_millis(700));
+                if let Some(status) = child.try_wait().expect("a child") {
+                    panic!("{}: it does not wait: {status}", stage.name);
+                }
+                kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it runs");
+                let end = Instant::now() + Duration::from_secs(20);
+                let status = loop {
+                    match child.try_wait().expect("a child") {
+                        Some(status) => break status,
+                        None if Instant::now() > end => {
+                            let _ = child.kill();
+                            panic!("{}: it goes on", stage.name);
+                        }
+                        None => thread::park_timeout(Duration::from_millis(5)),
+                    }
+                };
+                // What ended before the signal came keeps its code: the signal only
+                // hurries what is left of it.
+                let code = status.code().or(status.signal().map(|signal| 128 + signal));
+                assert_ne!(code, Some(0), "{}", stage.name);
+                println!("{}: {status}", stage.name);
+            });
+        }
+    });
 }

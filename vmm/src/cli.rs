@@ -1,7 +1,7 @@
 //! The command line: options of a run, for this crate's command and for
 //! others that run guests.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use arca_monitor::MonitorConfig;
@@ -11,7 +11,8 @@ use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::access::AccessOptions;
-use crate::config::{Image, Input, VmConfig, inherited_stdout};
+use crate::config::{Image, Input, Output, VmConfig};
+use crate::descriptor::StandardError;
 use crate::error::{StartError, in_one_line};
 use crate::interrupt::Signals;
 use crate::status::{CODE_NOT_STARTED, ExitStatus};
@@ -56,28 +57,16 @@ pub struct RunOptions {
 impl RunOptions {
     /// A guest as these options want it, with this process's standard input and
     /// output.
-    ///
-    /// # Errors
-    ///
-    /// If standard output cannot be had.
-    pub fn config(
-        &self,
-        image: Image,
-        program: &str,
-        args: Vec<String>,
-    ) -> Result<VmConfig, StartError> {
-        let stdout = inherited_stdout().map_err(|source| StartError::Host {
-            action: "duplicate standard output's descriptor",
-            source,
-        })?;
-        Ok(VmConfig {
+    #[must_use]
+    pub fn config(&self, image: Image, program: &str, args: Vec<String>) -> VmConfig {
+        VmConfig {
             args,
             low_memory: self.memory.0,
             arena_size: self.arena.0,
             vcpus: self.vcpus,
             log_level: self.log,
             stdin: Input::Inherit,
-            stdout,
+            stdout: Output::Inherit,
             timeout: self.timeout,
             monitor: MonitorConfig {
                 orphan_timeout: self.orphan_timeout,
@@ -85,7 +74,7 @@ impl RunOptions {
             },
             sandbox: !self.no_sandbox,
             ..VmConfig::new(image, program)
-        })
+        }
     }
 
     /// Sends log records of this process to standard error, up to the level of
@@ -93,6 +82,7 @@ impl RunOptions {
     pub fn init_logger(&self) {
         let _ = env_logger::Builder::new()
             .filter_level(self.log)
+            .target(env_logger::Target::Pipe(Box::new(StandardError)))
             .format(|out, record| {
                 writeln!(
                     out,
@@ -118,12 +108,19 @@ pub fn run(
 ) -> u8 {
     options.init_logger();
     raise_descriptor_limit();
+    // Until the last word is said: whoever reads it may not.
+    let signals = match take_signals() {
+        Ok(signals) => signals,
+        Err(error) => {
+            say(&in_one_line(&error));
+            return CODE_NOT_STARTED;
+        }
+    };
     let mut handle = None;
-    let result = options.config(image, program, args).and_then(|config| {
-        run_config(config, |vm| {
-            handle = Some(vm.clone());
-            started(vm);
-        })
+    let config = options.config(image, program, args);
+    let result = run_watched(&signals, config, |vm| {
+        handle = Some(vm.clone());
+        started(vm);
     });
     if let Some(handle) = handle.filter(|_| options.stats) {
         say(&handle.stats());
@@ -162,23 +159,31 @@ pub fn run_config(
     config: VmConfig,
     started: impl FnOnce(&VmHandle),
 ) -> Result<ExitStatus, StartError> {
-    let failed = |source| StartError::Host {
+    run_watched(&take_signals()?, config, started)
+}
+
+fn take_signals() -> Result<Signals, StartError> {
+    Signals::take().map_err(|source| StartError::Host {
         action: "watch for signals",
         source,
-    };
-    let signals = Signals::take().map_err(failed)?;
+    })
+}
+
+fn run_watched(
+    signals: &Signals,
+    config: VmConfig,
+    started: impl FnOnce(&VmHandle),
+) -> Result<ExitStatus, StartError> {
     let vm = Vm::new(config)?;
-    let watch = signals.watch(vm.handle()).map_err(failed)?;
+    signals.guest(vm.handle());
     started(&vm.handle());
-    let status = vm.run();
-    drop(watch);
-    Ok(status)
+    Ok(vm.run())
 }
 
 /// Writes a notice to standard error, in one piece.
 fn say(notice: &dyn std::fmt::Display) {
     // A standard error that is closed has nobody to tell.
-    let _ = io::stderr().write_all(format!("arca: {notice}\n").as_bytes());
+    let _ = StandardError.write_all(format!("arca: {notice}\n").as_bytes());
 }
 
 /// A number of bytes, as written on a command line: 4096, 64K, 16M, 1G.

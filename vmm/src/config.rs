@@ -1,14 +1,15 @@
 //! What a guest is built from.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arca_monitor::MonitorConfig;
 use arca_shared::layout;
+
+use crate::descriptor::StandardError;
 
 /// Where the guest's image comes from.
 #[derive(Clone, Debug)]
@@ -32,6 +33,31 @@ pub enum Input {
     /// reading thread is interrupted by a signal; a reader that retries when
     /// interrupted keeps its thread until the read returns.
     Reader(Box<dyn Read + Send>),
+}
+
+/// Where a stream of the guest's goes.
+#[derive(Default)]
+pub enum Output {
+    /// Nowhere.
+    #[default]
+    Null,
+    /// To this process's stream of the same name, unbuffered: every byte that the
+    /// guest wrote is handed to the kernel at once.
+    Inherit,
+    /// To a writer of the caller's. One that retries when interrupted (those of
+    /// `std` that buffer do) cannot be given up on while it blocks: prefer a
+    /// [`std::fs::File`].
+    Writer(Box<dyn Write + Send>),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "Null",
+            Self::Inherit => "Inherit",
+            Self::Writer(_) => "Writer",
+        })
+    }
 }
 
 impl fmt::Debug for Input {
@@ -63,15 +89,13 @@ pub struct VmConfig {
     pub log_level: log::LevelFilter,
     /// The guest's standard input.
     pub stdin: Input,
-    /// The guest's standard output. A writer that retries when interrupted
-    /// (those of `std` that buffer do) cannot be given up on while it blocks:
-    /// prefer a [`std::fs::File`], as [`inherited_stdout`] makes one.
-    pub stdout: Box<dyn Write + Send>,
+    /// The guest's standard output.
+    pub stdout: Output,
     /// Where the lines written to the UART go: what the guest says before its
     /// log works and while it panics.
     pub console: Box<dyn Write + Send>,
     /// Where text goes that the program writes to its standard error.
-    pub stderr: Box<dyn Write + Send>,
+    pub stderr: Output,
     /// How long the guest may run.
     pub timeout: Option<Duration>,
     /// The monitor's configuration.
@@ -97,9 +121,9 @@ impl VmConfig {
             vcpus: 1,
             log_level: log::LevelFilter::Info,
             stdin: Input::Null,
-            stdout: Box::new(io::sink()),
-            console: Box::new(io::stderr()),
-            stderr: Box::new(io::stderr()),
+            stdout: Output::Null,
+            console: Box::new(StandardError),
+            stderr: Output::Inherit,
             timeout: None,
             monitor: MonitorConfig::default(),
             sandbox: false,
@@ -118,28 +142,10 @@ impl fmt::Debug for VmConfig {
             .field("vcpus", &self.vcpus)
             .field("log_level", &self.log_level)
             .field("stdin", &self.stdin)
+            .field("stdout", &self.stdout)
+            .field("stderr", &self.stderr)
             .field("timeout", &self.timeout)
             .field("sandbox", &self.sandbox)
             .finish_non_exhaustive()
     }
-}
-
-/// This process's standard output, unbuffered: every byte that the guest wrote
-/// is handed to the kernel at once, and a blocked write can be interrupted.
-///
-/// # Errors
-///
-/// Those of duplicating a descriptor.
-pub fn inherited_stdout() -> io::Result<Box<dyn Write + Send>> {
-    Ok(Box::new(duplicate(io::stdout().as_fd())?))
-}
-
-/// This process's standard input, unbuffered: nothing that the guest did not
-/// ask for stays behind in a buffer of this process.
-pub(crate) fn inherited_stdin() -> io::Result<Box<dyn Read + Send>> {
-    Ok(Box::new(duplicate(io::stdin().as_fd())?))
-}
-
-fn duplicate(fd: BorrowedFd<'_>) -> io::Result<std::fs::File> {
-    Ok(fd.try_clone_to_owned()?.into())
 }

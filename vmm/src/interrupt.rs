@@ -1,5 +1,10 @@
-//! SIGINT and SIGTERM, turned into an orderly stop; a second one ends the
-//! process at once.
+//! SIGINT and SIGTERM, from this command's first step to its last.
+//!
+//! | a signal comes | what it does |
+//! |---|---|
+//! | before there is a guest | ends the process at once: nothing has begun |
+//! | first, later | stops the guest in an orderly way; the process ends [`GRACE`] later at the latest, whatever it waits for by then |
+//! | again | ends the process at once |
 //!
 //! A handler passes each signal on through a pipe to a thread that may do what
 //! a handler may not. Holding the signals back instead, for a signalfd, would
@@ -7,8 +12,9 @@
 
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -19,6 +25,11 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use crate::status::CODE_SIGNAL_BASE;
 use crate::vm::{StopReason, VmHandle};
 use crate::worker::Worker;
+
+/// How long the process has from the first signal to its end: a little more than
+/// the guest's output may take by then, and less than those who sent the signal
+/// usually wait before they send SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(8);
 
 const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
 
@@ -32,10 +43,20 @@ static WRITER: AtomicI32 = AtomicI32::new(-1);
 /// the store that gives it back: the actions and the pipe change hands with it.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// SIGINT and SIGTERM taken over by this process, until this is dropped. Until
-/// [`Signals::watch`] they wait.
+/// How far the process has come, for the first signal.
+enum Stage {
+    /// There is no guest yet.
+    Starting,
+    /// There is one, which may have ended meanwhile.
+    Guest(VmHandle),
+}
+
+/// SIGINT and SIGTERM taken over by this process, until this is dropped.
 pub struct Signals {
     before: Vec<(Signal, SigAction)>,
+    stage: Arc<Mutex<Stage>>,
+    done: EventFd,
+    worker: Option<Worker>,
 }
 
 impl Signals {
@@ -43,15 +64,26 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// If somebody has them already, or those of making a pipe.
+    /// If somebody has them already, or those of making descriptors and a thread.
     pub fn take() -> io::Result<Self> {
         let pipe = pipe()?;
+        let done = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let seen = done.as_fd().try_clone_to_owned()?;
         if TAKEN.swap(true, Ordering::Acquire) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         // What came before is nobody's any more. The pipe does not block.
         while matches!((&pipe.0).read(&mut [0; 64]), Ok(n) if n > 0) {}
-        let mut signals = Self { before: Vec::new() };
+        // From here on a drop gives back what was taken.
+        let mut signals = Self {
+            before: Vec::new(),
+            stage: Arc::new(Mutex::new(Stage::Starting)),
+            done,
+            worker: None,
+        };
+        let stage = Arc::clone(&signals.stage);
+        let worker = Worker::spawn("signals", move || watch(&pipe.0, &seen, &stage))?;
+        signals.worker = Some(worker);
         let action = SigAction::new(
             SigHandler::Handler(pass_on),
             SaFlags::SA_RESTART,
@@ -66,30 +98,10 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Stops a guest when one of the signals comes.
-    ///
-    /// # Errors
-    ///
-    /// Those of making a descriptor and a thread.
-    pub fn watch(&self, vm: VmHandle) -> io::Result<Watch<'_>> {
-        let signals = &pipe()?.0;
-        let done = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let seen = done.as_fd().try_clone_to_owned()?;
-        let worker = Worker::spawn("signals", move || {
-            let mut first = true;
-            while let Some(signal) = next(signals, &seen) {
-                if !first {
-                    std::process::exit(i32::from(CODE_SIGNAL_BASE) + signal);
-                }
-                first = false;
-                vm.stop(StopReason::Signal(signal));
-            }
-        })?;
-        Ok(Watch {
-            done,
-            worker: Some(worker),
-            _signals: self,
-        })
+    /// Says that there is a guest now, which the first signal is to stop.
+    pub fn guest(&self, vm: VmHandle) {
+        // Nobody panics between taking it and leaving it whole.
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Guest(vm);
     }
 }
 
@@ -100,25 +112,36 @@ impl Drop for Signals {
             // fail: the same signal's action was set before.
             let _ = unsafe { sigaction(*signal, before) };
         }
-        TAKEN.store(false, Ordering::Release);
-    }
-}
-
-/// A guest being watched over; dropping it ends that.
-pub struct Watch<'a> {
-    done: EventFd,
-    worker: Option<Worker>,
-    _signals: &'a Signals,
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
         // A counter of 0 takes a 1.
         let _ = self.done.write(1);
         if let Some(worker) = self.worker.take() {
             worker.join();
         }
+        TAKEN.store(false, Ordering::Release);
     }
+}
+
+/// Sees to the signals until `done`.
+fn watch(signals: &PipeReader, done: &impl AsFd, stage: &Mutex<Stage>) {
+    let Event::Signal(first) = next(signals, done, None) else {
+        return;
+    };
+    match &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
+        Stage::Starting => end_at_once(first),
+        Stage::Guest(vm) => vm.stop(StopReason::Signal(first)),
+    }
+    match next(signals, done, Some(Instant::now() + GRACE)) {
+        Event::Done => {}
+        Event::Signal(second) => end_at_once(second),
+        Event::Deadline => end_at_once(first),
+    }
+}
+
+/// Ends the process with nothing more of its own being run: whatever that would
+/// wait for may be what the process waits for already.
+fn end_at_once(signal: i32) -> ! {
+    // SAFETY: ends the process; there is nothing after it.
+    unsafe { libc::_exit(i32::from(CODE_SIGNAL_BASE) + signal) }
 }
 
 /// The handler.
@@ -146,23 +169,45 @@ fn pipe() -> io::Result<&'static (PipeReader, PipeWriter)> {
     Ok(pipe)
 }
 
-/// Waits for a signal; `None` once `done` says that it is over.
-fn next(mut signals: &PipeReader, done: &impl AsFd) -> Option<i32> {
+/// What the watching thread waits for.
+enum Event {
+    /// A signal came.
+    Signal(i32),
+    /// The time is up.
+    Deadline,
+    /// The watch is over.
+    Done,
+}
+
+/// Waits for an event.
+fn next(mut signals: &PipeReader, done: &impl AsFd, deadline: Option<Instant>) -> Event {
     loop {
+        let timeout = match deadline {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Event::Deadline;
+                }
+                // Rounded up, so that the last look is not made again and again.
+                let millis = left.as_millis().saturating_add(1);
+                PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+            }
+        };
         let mut fds = [
             PollFd::new(done.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return None,
+            Err(_) => return Event::Done,
         }
         if fds[0].any() == Some(true) {
-            return None;
+            return Event::Done;
         }
         let mut signal = [0];
         if matches!(signals.read(&mut signal), Ok(1)) {
-            return Some(i32::from(signal[0]));
+            return Event::Signal(i32::from(signal[0]));
         }
     }
 }

@@ -39,7 +39,8 @@
 //! | `uart` | the 16550 and its lines |
 //! | `exception` | names of exceptions and meanings of error codes |
 //! | `symbols` | functions and lines of the image, by address |
-//! | `streams` | standard input and output |
+//! | `streams` | standard input, standard output and the log, each with its thread |
+//! | `descriptor` | the standard streams that this process inherited |
 //! | `logs` | log records from the guest |
 //! | `worker` | threads that can be interrupted in a blocking call |
 //! | `sandbox` | what the threads that serve a guest may ask of the kernel |
@@ -52,6 +53,7 @@ mod clock;
 pub mod config;
 mod control;
 pub mod crash;
+mod descriptor;
 pub mod error;
 mod exception;
 #[cfg(fuzzing)]
@@ -80,7 +82,7 @@ mod machinetest;
 #[cfg(test)]
 mod testimage;
 
-pub use config::{Image, Input, VmConfig};
+pub use config::{Image, Input, Output, VmConfig};
 pub use crash::CrashReport;
 pub use error::{ImageError, StartError};
 pub use stats::VmStats;

@@ -15,23 +15,22 @@ use log::{Level, Record};
 /// Bytes that are read at once.
 const CHUNK: usize = 16 << 10;
 
-/// Reads records until the guest has ended and all are read. After each read,
-/// `progress` is told how many bytes it was.
+/// Reads records until the guest has ended and all are read, or `given_up` says
+/// that the rest is not worth a wait. What was not handed on stays in the pipe.
 pub fn forward(
     mut pipe: StandardPipe,
     mut emit: impl FnMut(Entry<'_>),
-    progress: impl Fn(u64),
+    given_up: impl Fn() -> bool,
 ) -> io::Result<()> {
     let mut parser = Parser::default();
     let mut chunk = vec![0; CHUNK];
     loop {
-        match pipe.read(&mut chunk)? {
-            0 => return Ok(()),
-            n => {
-                parser.push(&chunk[..n], &mut emit);
-                progress(n as u64);
-            }
+        let len = pipe.peek(&mut chunk)?;
+        if len == 0 || given_up() {
+            return Ok(());
         }
+        parser.push(&chunk[..len], &mut emit);
+        pipe.consume(len);
     }
 }
 

@@ -111,9 +111,12 @@ impl Lines {
         let line = std::mem::take(&mut self.pending[vcpu]);
         let mut text = escape(&line);
         text.push('\n');
-        let _ = write_unless(&mut self.console, text.as_bytes(), || {
-            self.control.is_stopping()
-        });
+        let _ = write_unless(
+            &mut self.console,
+            text.as_bytes(),
+            |_| {},
+            || self.control.is_stopping(),
+        );
     }
 }
 

@@ -22,7 +22,7 @@ mod run;
 
 pub(crate) use build::uninterrupted;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use nix::libc;
 
 use crate::config::VmConfig;
 use crate::control::{Control, Outcome};
+use crate::descriptor::Sink;
 use crate::error::StartError;
 use crate::image::CheckedImage;
 use crate::map::AddressMap;
@@ -51,8 +52,8 @@ pub struct Vm {
     monitor_handle: MonitorHandle,
     handle: VmHandle,
     stdin: Option<Stdin>,
-    stdout: (StandardPipe, Box<dyn Write + Send>),
-    log: (StandardPipe, Box<dyn Write + Send>),
+    stdout: (StandardPipe, Sink),
+    log: (StandardPipe, Sink),
     timeout: Option<Duration>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
+/// Before a call is repeated that would have had to wait, where nothing says how
+/// long.
+pub const PAUSE: Duration = Duration::from_millis(1);
 /// Between two signals to a thread that has not noticed the first.
 const RESEND: Duration = Duration::from_micros(500);
 
@@ -26,7 +29,7 @@ pub struct Worker<T = ()> {
 impl<T: Send + 'static> Worker<T> {
     /// Starts one.
     pub fn spawn(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
-        install_handler();
+        install_handlers();
         let handle = thread::Builder::new().name(name.into()).spawn(body)?;
         Ok(Self { handle })
     }
@@ -69,8 +72,11 @@ fn signal_number() -> libc::c_int {
     libc::SIGRTMIN() + 6
 }
 
-/// Installs the handler that does nothing, once for the process.
-fn install_handler() {
+/// Installs the handler that does nothing, once for the process. A write past the
+/// largest size that a file may have is to be an error of that write, as a write
+/// to a closed pipe is in every program of Rust's: SIGXFSZ is ignored, unless
+/// somebody wants it.
+fn install_handlers() {
     extern "C" fn nothing(_: libc::c_int) {}
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -81,22 +87,37 @@ fn install_handler() {
         // SAFETY: the action is fully initialised, and its handler does nothing,
         // which is safe at any moment.
         unsafe { libc::sigaction(signal_number(), &raw const action, std::ptr::null_mut()) };
+        // SAFETY: reads the action in place into `action`, which is a whole one.
+        unsafe { libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &raw mut action) };
+        if action.sa_sigaction == libc::SIG_DFL {
+            // SAFETY: no code is run.
+            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        }
     });
 }
 
 /// Writes all of `bytes`, unless `give_up` says so when the write was
-/// interrupted. On failure says how many bytes were written before.
+/// interrupted. `took` is told of each piece that was taken. On failure says how
+/// many bytes were written before.
 pub fn write_unless(
     writer: &mut (impl Write + ?Sized),
     bytes: &[u8],
+    mut took: impl FnMut(usize),
     give_up: impl Fn() -> bool,
 ) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {
         match writer.write(&bytes[written..]) {
             Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
-            Ok(n) => written += n,
+            Ok(n) => {
+                written += n;
+                took(n);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted && !give_up() => {}
+            // The command's own writers wait until there is room.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !give_up() => {
+                thread::sleep(PAUSE);
+            }
             Err(error) => return Err((written, error)),
         }
     }
@@ -135,7 +156,8 @@ mod tests {
         let flag = Arc::clone(&given_up);
         let worker = Worker::spawn("test", move || {
             // Relaxed: the signal's arrival is what makes it look.
-            let result = write_unless(&mut writer, &[0; 1 << 20], || flag.load(Ordering::Relaxed));
+            let give_up = || flag.load(Ordering::Relaxed);
+            let result = write_unless(&mut writer, &[0; 1 << 20], |_| {}, give_up);
             result.map_err(|(written, _)| written)
         })
         .expect("thread");

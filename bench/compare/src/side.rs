@@ -75,7 +75,7 @@ impl Side {
         let image = Image::Path(self.image.context("a guest needs an image")?);
         let args = self.first.iter().map(ToString::to_string).collect();
         let (input, commands) = io::pipe().context("a pipe for the guest's standard input")?;
-        let mut config = self.options.config(image, "bench", args)?;
+        let mut config = self.options.config(image, "bench", args);
         config.stdin = Input::Reader(Box::new(input));
         let started = |handle: &VmHandle| {
             let handle = handle.clone();

@@ -3,6 +3,7 @@
 use super::PipeEnd;
 use crate::boot::PipePlace;
 use crate::error::Error;
+use crate::inputwire::ReadRequest;
 use crate::pipe::PipeError;
 use crate::reactor::Reactor;
 use alloc::sync::Arc;
@@ -24,13 +25,23 @@ impl StandardWriter {
     ///
     /// # Errors
     ///
-    /// EPIPE if the host takes no more.
+    /// Once the host takes no more: the errno that writing had there, once, and
+    /// then EPIPE.
     pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let written = self.0.write(bytes, None)?;
             bytes = &bytes[written..];
         }
         Ok(())
+    }
+
+    /// Waits until the host has taken everything that was written.
+    ///
+    /// # Errors
+    ///
+    /// As [`StandardWriter::write_all`].
+    pub fn flush(&self) -> Result<(), Error> {
+        self.0.flush()
     }
 
     /// Writes what there is room for now.
@@ -48,7 +59,8 @@ impl StandardWriter {
     }
 }
 
-/// The guest's end of standard input.
+/// The guest's end of standard input. The host reads when it is asked to, and no
+/// more than it is asked for.
 pub struct StandardReader(PipeEnd);
 
 impl StandardReader {
@@ -61,18 +73,24 @@ impl StandardReader {
         PipeEnd::join(reactor, place).map(Self)
     }
 
-    /// Takes what is there, waiting for at least one byte; 0 is the end.
+    /// Reads up to `buffer.len()` bytes of the host's standard input, waiting for
+    /// at least one; 0 is the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Protocol`] if the ring is broken.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+    /// The errno that reading had on the host, once; [`Error::Protocol`] if the
+    /// ring is broken.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        match self.0.try_read(buffer) {
+            Err(error) if error.is_would_block() => {}
+            // An earlier answer, or the end.
+            result => return result,
+        }
+        // Nothing is owed: whoever asked before waited for the answer, and one is
+        // put into the ring as a whole. So there is room for the request, too. A
+        // host that takes none has ended the input, which the read finds.
+        let wanted = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        let _ = self.0.try_write(&ReadRequest(wanted).encode());
         self.0.read(buffer, None)
-    }
-
-    /// The pipe's end, for polling.
-    #[must_use]
-    pub fn end(&self) -> &PipeEnd {
-        &self.0
     }
 }

@@ -15,8 +15,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot::{self, Arguments};
 use crate::clock::{GuestClock, counter_offset};
-use crate::config::{Input, VmConfig, inherited_stdin};
+use crate::config::{Input, Output, VmConfig};
 use crate::control::Control;
+use crate::descriptor::{Descriptor, Sink};
 use crate::error::StartError;
 use crate::image::CheckedImage;
 use crate::map::AddressMap;
@@ -160,8 +161,8 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         monitor,
         handle,
         stdin: open_stdin(config.stdin, stdin)?,
-        stdout: (stdout, config.stdout),
-        log: (log, config.stderr),
+        stdout: (stdout, sink(config.stdout, Descriptor::stdout)?),
+        log: (log, sink(config.stderr, Descriptor::stderr)?),
         timeout: config.timeout,
         sandbox,
         _kvm: vm,
@@ -211,16 +212,32 @@ fn connect_doorbell(vm: &VmFd, link: &Link) -> Result<(), StartError> {
 fn open_stdin(input: Input, mut pipe: StandardPipe) -> Result<Option<Stdin>, StartError> {
     let reader = match input {
         Input::Null => {
-            pipe.close_write();
+            pipe.close_write(0);
             return Ok(None);
         }
-        Input::Inherit => inherited_stdin().map_err(|source| StartError::Host {
-            action: "duplicate standard input's descriptor",
-            source,
-        })?,
+        Input::Inherit => Box::new(Descriptor::stdin().map_err(not_inherited)?),
         Input::Reader(reader) => reader,
     };
     Ok(Some((pipe, reader)))
+}
+
+/// Where a stream goes; `inherited` is this process's own.
+fn sink(
+    output: Output,
+    inherited: impl FnOnce() -> io::Result<Descriptor>,
+) -> Result<Sink, StartError> {
+    Ok(match output {
+        Output::Null => Sink::from(Box::new(io::sink()) as Box<_>),
+        Output::Inherit => inherited().map_err(not_inherited)?.into_sink(),
+        Output::Writer(writer) => writer.into(),
+    })
+}
+
+fn not_inherited(source: io::Error) -> StartError {
+    StartError::Host {
+        action: "duplicate the descriptor of a standard stream",
+        source,
+    }
 }
 
 fn start_clock(vcpu: &Vcpu) -> Result<GuestClock, StartError> {

@@ -94,9 +94,8 @@ pub fn run(vm: Vm) -> ExitStatus {
         stdin.stop();
     }
     let undelivered = farewell.end(threads.monitor, &monitor_handle, &control);
-    for stream in threads.outgoing {
-        stream.drain();
-    }
+    let outgoing = threads.outgoing.into_iter();
+    let lost: u64 = outgoing.map(|stream| stream.drain(&control)).sum();
     let stats = monitor_handle.stats();
     *handle.view() = MonitorView::Ended(stats);
     drop(kvm);
@@ -104,7 +103,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         return ExitStatus::HostFailed("a vCPU could not be stopped".into());
     }
     let lost = match undelivered {
-        Ok(undelivered) => undelivered.bytes,
+        Ok(undelivered) => lost + undelivered.bytes,
         Err(reason) => return ExitStatus::HostFailed(reason.into()),
     };
     match outcome {

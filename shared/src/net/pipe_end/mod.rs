@@ -312,6 +312,61 @@ impl PipeEnd {
         }
     }
 
+    /// Whether the other side has taken everything that was written.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if it has not yet; as [`PipeEnd::try_write`] once it takes no more.
+    fn try_flush(&self) -> Result<(), Error> {
+        let mut output = self.output.lock();
+        let Some(ring) = &mut *output else {
+            return Err(Errno::EPIPE.into());
+        };
+        let closed = ring.is_reader_closed();
+        if ring.free()? == ring.capacity() {
+            return Ok(());
+        }
+        if !closed {
+            return Err(Errno::EAGAIN.into());
+        }
+        let errno = ring.peer_errno();
+        drop(output);
+        Err(self.report(errno).unwrap_or(Errno::EPIPE.into()))
+    }
+
+    /// Whether [`PipeEnd::try_flush`] has something to say, after saying to the
+    /// other side that this one waits for room.
+    fn want_flush(&self) -> bool {
+        match &mut *self.output.lock() {
+            Some(ring) => {
+                ring.want_room();
+                let capacity = ring.capacity();
+                !ring.free().is_ok_and(|free| free < capacity) || ring.is_reader_closed()
+            }
+            None => true,
+        }
+    }
+
+    /// Waits until the other side has taken everything that was written.
+    ///
+    /// # Errors
+    ///
+    /// Once the other side takes no more: the pipe's errno, once, and then EPIPE.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.block(None, |context| {
+            loop {
+                match self.try_flush() {
+                    Err(error) if error.is_would_block() => {}
+                    result => return Poll::Ready(result),
+                }
+                self.events.writers.add(context.waker());
+                if !self.want_flush() {
+                    return Poll::Pending;
+                }
+            }
+        })
+    }
+
     /// [`PipeEnd::try_read`], or waits.
     pub fn poll_read(
         &self,

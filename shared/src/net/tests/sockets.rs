@@ -2,6 +2,7 @@
 //! mean.
 
 use super::*;
+use crate::ring::RingError;
 
 #[test]
 fn a_session_says_hello_and_rings() {
@@ -284,10 +285,50 @@ fn standard_streams_are_pipes_of_their_own() {
     assert!(theirs.is_peer_write_closed());
 
     let (place, mut theirs) = peer.pipe(64);
-    let reader = StandardReader::join(&peer.reactor, place).expect("a place");
-    assert_eq!(reader.end().place(), place);
+    let mut reader = StandardReader::join(&peer.reactor, place).expect("a place");
     theirs.write(b"in").expect("room");
-    theirs.close_write();
     assert_eq!(reader.read(&mut [0; 8]), Ok(2));
-    assert_eq!(reader.read(&mut [0; 8]), Ok(0));
+    // Nothing was asked for that was there already.
+    assert_eq!(theirs.read(&mut buffer), Err(RingError::WouldBlock));
+    let other = peer.clone();
+    peer.machine.while_parked(move || {
+        let mut request = [0; 9];
+        assert_eq!(theirs.read(&mut request), Ok(4));
+        assert_eq!(request[..4], [7, 0, 0, 0]);
+        theirs.outgoing().set_errno(Errno::EISDIR.0);
+        theirs.close_write();
+        other.tell(place);
+    });
+    assert_eq!(reader.read(&mut [0; 7]), os(Errno::EISDIR));
+    assert_eq!(reader.read(&mut [0; 7]), Ok(0));
+}
+
+#[test]
+fn a_flush_waits_until_all_is_taken_and_tells_why_it_will_not_be() {
+    let peer = Peer::simple();
+    let (place, mut theirs) = peer.pipe(64);
+    let writer = StandardWriter::join(&peer.reactor, place).expect("a place");
+    assert_eq!(writer.flush(), Ok(()));
+    assert_eq!(writer.write_all(&[7; 40]), Ok(()));
+    let other = peer.clone();
+    peer.machine.while_parked(move || {
+        // Not all of it, then the rest.
+        assert_eq!(theirs.read(&mut [0; 39]), Ok(39));
+        other.tell(place);
+        assert_eq!(theirs.read(&mut [0; 39]), Ok(1));
+        other.tell(place);
+    });
+    assert_eq!(writer.flush(), Ok(()));
+
+    let (place, mut theirs) = peer.pipe(64);
+    let writer = StandardWriter::join(&peer.reactor, place).expect("a place");
+    assert_eq!(writer.write_all(&[7; 40]), Ok(()));
+    let other = peer.clone();
+    peer.machine.while_parked(move || {
+        theirs.outgoing().set_errno(Errno::ENOSPC.0);
+        theirs.close_read();
+        other.tell(place);
+    });
+    assert_eq!(writer.flush(), os(Errno::ENOSPC));
+    assert_eq!(writer.flush(), os(Errno::EPIPE));
 }
