@@ -203,4 +203,67 @@ mod tests {
         let memory = GuestMemory::new(1 << 30, 1 << 20).expect("memory");
         assert!(matches!(write(&memory, &map), Err(StartError::PageTables)));
     }
+
+    /// What [`map_region`] makes of `pages` pages at `address`, which are at
+    /// `physical`: the size of each mapping, in order.
+    fn mappings(address: u64, physical: u64, pages: u64) -> Vec<u64> {
+        let memory = GuestMemory::new(16 << 20, 1 << 20).expect("memory");
+        let mut frames = TableFrames {
+            next: ROOT + PAGE_SIZE,
+        };
+        let host = memory.low_base();
+        // SAFETY: as in `write`.
+        let root = unsafe { host.add(ROOT as usize).cast::<PageTable>().as_mut() };
+        let offset = VirtAddr::from_ptr(host.as_ptr());
+        // SAFETY: as in `write`.
+        let mut tables = unsafe { OffsetPageTable::new(root, offset) };
+        let region = Region {
+            range: address..address + pages * PAGE_SIZE,
+            physical,
+            kind: Kind::Heap,
+        };
+        let flags = PageTableFlags::PRESENT;
+        map_region(&mut tables, &mut frames, &region, flags).expect("maps");
+        drop(tables);
+        let mut sizes = Vec::new();
+        let mut at = address;
+        while at < region.range.end {
+            let (found, _) = walk(&memory, at).expect("mapped");
+            assert_eq!(found, physical + (at - address));
+            let large = is_large(&memory, at);
+            sizes.push(if large { Size2MiB::SIZE } else { PAGE_SIZE });
+            at += sizes.last().expect("just pushed");
+        }
+        assert_eq!(at, region.range.end);
+        assert_eq!(walk(&memory, at), None);
+        sizes
+    }
+
+    /// Whether a page of 2 MiB covers a mapped address.
+    fn is_large(memory: &GuestMemory, address: u64) -> bool {
+        let mut entry = ROOT;
+        for shift in [39, 30, 21] {
+            let mut bytes = [0; 8];
+            let table = entry & 0x000f_ffff_ffff_f000;
+            assert!(memory.read(table + (address >> shift & 511) * 8, &mut bytes));
+            entry = u64::from_le_bytes(bytes);
+        }
+        entry & 0x80 != 0
+    }
+
+    #[test]
+    fn a_large_page_needs_both_addresses_aligned_and_all_of_it() {
+        const LARGE: u64 = 2 << 20;
+        assert_eq!(mappings(4 * LARGE, 8 * LARGE, 512), [LARGE]);
+        assert_eq!(mappings(4 * LARGE, 8 * LARGE, 511), [PAGE_SIZE; 511]);
+        let shifted = 8 * LARGE + PAGE_SIZE;
+        assert_eq!(mappings(4 * LARGE, shifted, 512), [PAGE_SIZE; 512]);
+        let shifted = 4 * LARGE + PAGE_SIZE;
+        assert_eq!(mappings(shifted, 8 * LARGE, 512), [PAGE_SIZE; 512]);
+        // Small pages up to the first large one, and after the last.
+        let mut expected = vec![PAGE_SIZE, LARGE, LARGE];
+        expected.extend([PAGE_SIZE; 3]);
+        let start = 4 * LARGE - PAGE_SIZE;
+        assert_eq!(mappings(start, start + LARGE, 1 + 2 * 512 + 3), expected);
+    }
 }

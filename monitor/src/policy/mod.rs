@@ -298,6 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn names_are_resolved_if_the_user_wants_it() {
+        for resolve_names in [true, false] {
+            let config = PolicyConfig {
+                resolve_names,
+                ..PolicyConfig::default()
+            };
+            let policy = Policy::new(&config).expect("no names");
+            assert_eq!(policy.resolves_names(), resolve_names);
+        }
+    }
+
+    #[test]
     fn names_are_for_connect_only() {
         let config = PolicyConfig {
             allow_listen: vec!["localhost".parse().expect("a name")],

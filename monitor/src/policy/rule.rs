@@ -219,4 +219,16 @@ mod tests {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn a_name_is_as_long_as_dns_allows() {
+        let name = |len| format!("{}.org", "a".repeat(len - 4));
+        for len in [252, 253] {
+            let rule = name(len).parse::<Rule>().expect("a name");
+            assert_eq!(rule.host, Host::Name(name(len)));
+        }
+        for len in [254, 255] {
+            assert!(name(len).parse::<Rule>().is_err(), "{len}");
+        }
+    }
 }
