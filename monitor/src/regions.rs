@@ -312,4 +312,60 @@ mod tests {
         let used: u64 = live.iter().map(bytes).sum();
         assert_eq!(used, 50 * 4096);
     }
+
+    #[test]
+    fn pipes_and_their_bytes_are_counted() {
+        let mut regions = regions(64 * 8192);
+        let live: Vec<_> = (0..3).filter_map(|_| regions.allocate()).collect();
+        assert_eq!((regions.count(), regions.used), (3, 3 * 8192));
+        for (index, region) in live.into_iter().enumerate() {
+            match index {
+                0 => regions.give_back(region),
+                1 => regions.free(region, false),
+                _ => regions.free(region, true),
+            }
+            let left = 2 - index as u64;
+            assert_eq!((regions.count(), regions.used), (left, left * 8192));
+        }
+        assert_eq!(regions.resting.len(), 1, "only who may be looked at rests");
+    }
+
+    #[test]
+    fn a_sixteenth_may_rest_and_no_byte_more() {
+        let sizes = PipeSizes {
+            largest: 64 << 10,
+            smallest: 64 << 10,
+        };
+        let allocator = BuddyAllocator::new(test_arena(16 << 20));
+        let mut regions = Regions::new(allocator, sizes, 100);
+        let now = Instant::now();
+        let mut live: Vec<_> = (0..18).filter_map(|_| regions.allocate_at(now)).collect();
+        for (index, region) in live.drain(..).enumerate() {
+            regions.rest(region, now);
+            let resting = 16.min(index + 1);
+            assert_eq!(regions.resting.len(), resting);
+            assert_eq!(regions.resting_bytes, resting as u64 * (64 << 10));
+        }
+    }
+
+    #[test]
+    fn the_oldest_that_is_large_enough_ends_its_rest() {
+        let mut regions = regions(4 * 8192);
+        let now = Instant::now();
+        let of = |regions: &Regions, size| {
+            let size = RingSize::for_region(size).expect("even");
+            PipeRegion::allocate(regions.allocator(), size).expect("room")
+        };
+        // All of the arena rests: small, large, and three small again.
+        for size in [4096, 8192, 4096, 8192, 4096, 4096] {
+            let mut region = of(&regions, size);
+            region.set_touched(0, 0);
+            regions.resting_bytes += region.touched();
+            regions.resting.push_back(Resting { region, since: now });
+        }
+        let large = offset(&regions.resting[1].region);
+        let region = regions.allocate_of(8192).expect("room");
+        assert_eq!(offset(&region), large);
+        assert_eq!(regions.resting.len(), 5);
+    }
 }

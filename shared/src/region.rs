@@ -195,4 +195,26 @@ mod tests {
         assert_eq!(cleared(u64::MAX, 0), [0, 1, 2, 3, 4]);
         assert_eq!(cleared(0, u64::MAX), [0, 4, 5, 6, 7]);
     }
+
+    #[test]
+    fn what_was_touched_is_said_in_whole_blocks() {
+        let allocator = BuddyAllocator::new(test_arena(16));
+        for (region, touched, bytes) in [
+            // Both headers lie in one block.
+            (4 << 10, (0, 0), 4 << 10),
+            (8 << 10, (0, 0), 8 << 10),
+            (32 << 10, (0, 0), 8 << 10),
+            (32 << 10, (4072, 0), 8 << 10),
+            (32 << 10, (4073, 0), 12 << 10),
+            (32 << 10, (0, 4073), 12 << 10),
+            (32 << 10, (u64::MAX, 0), 20 << 10),
+            (32 << 10, (u64::MAX, u64::MAX), 32 << 10),
+        ] {
+            let size = RingSize::for_region(region).expect("even");
+            let mut region = PipeRegion::allocate(&allocator, size).expect("fits");
+            assert_eq!(region.touched(), size.required_size());
+            region.set_touched(touched.0, touched.1);
+            assert_eq!(region.touched(), bytes, "{touched:?}");
+        }
+    }
 }

@@ -280,3 +280,6 @@ impl Connection {
         self.region
     }
 }
+
+#[cfg(test)]
+mod tests;

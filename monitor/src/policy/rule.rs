@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_name_is_as_long_as_dns_allows() {
-        let name = |len| format!("{}.org", "a".repeat(len - 4));
+        let name = |len: usize| format!("{}.org", "a".repeat(len - 4));
         for len in [252, 253] {
             let rule = name(len).parse::<Rule>().expect("a name");
             assert_eq!(rule.host, Host::Name(name(len)));
