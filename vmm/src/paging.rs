@@ -224,7 +224,6 @@ mod tests {
         };
         let flags = PageTableFlags::PRESENT;
         map_region(&mut tables, &mut frames, &region, flags).expect("maps");
-        drop(tables);
         let mut sizes = Vec::new();
         let mut at = address;
         while at < region.range.end {
