@@ -210,6 +210,25 @@ fn an_arca_that_closes_the_control_pipe_leaves_in_order() {
 }
 
 #[test]
+fn who_leaves_is_told_at_once_though_a_peer_does_not_read() {
+    let mut session = Session::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let mut stream = session.peer.connect(address).expect("connects");
+    let _host = listener.accept().expect("accepts");
+    stream.fill(&session);
+    session.peer.control.close_read();
+    until("the monitor's flags", || {
+        let control = &mut session.peer.control;
+        (control.is_peer_write_closed() && control.is_peer_read_closed()).then_some(())
+    });
+    assert_eq!(session.handle.stats().connections, 1);
+    session.handle.abort();
+    let end = session.end();
+    assert!(matches!(end, SessionEnd::Undelivered(_)), "{end:?}");
+}
+
+#[test]
 fn requests_before_the_end_of_the_request_ring_are_served() {
     let mut session = Session::start();
     let ids: Vec<u32> = (0..600)

@@ -36,7 +36,10 @@ impl Monitor {
     /// was one.
     pub(super) fn serve_frame(&mut self) -> Result<bool, Violation> {
         let Some(frame) = self.control.next_frame()? else {
-            if self.control.is_left() {
+            if self.control.is_left() && self.farewell.is_none() {
+                // At once: whoever still asks learns that there will be no reply,
+                // however long what was written takes to be delivered.
+                self.control.close(&mut self.relay.wakes);
                 self.say_farewell();
             }
             return Ok(false);
