@@ -15,6 +15,7 @@ use arca_shared::frame::{Frame, MAX_PAYLOAD};
 use arca_shared::message::{ConnectionReady, Reply, code};
 use arca_shared::notify::{NotifyArea, Slot};
 use arca_shared::pipe::{BidirectionalPipe, Side};
+use arca_shared::ring::Close;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -276,16 +277,20 @@ impl World {
         self.send(message_type, id, &payload);
     }
 
-    fn close(&mut self, which: u8, end: u8, abort: bool) {
+    fn close(&mut self, which: u8, end: u8, way: u8) {
         if let Some((pipe, slot)) = self.pipe(which) {
-            if abort {
+            if way & 1 != 0 {
                 pipe.outgoing().set_errno(104);
             }
+            let by = match way & 2 {
+                0 => Close::Shutdown,
+                _ => Close::Connection,
+            };
             if end % 3 != 1 {
-                pipe.close_write();
+                pipe.outgoing().close_by(by);
             }
             if !end.is_multiple_of(3) {
-                pipe.close_read();
+                pipe.incoming().close_by(by);
             }
             self.tell(slot);
         }
@@ -320,7 +325,7 @@ impl World {
                     assert!(sound || self.lied, "not what the peer sent");
                 }
             }
-            6 => self.close(a, b, c % 2 == 1),
+            6 => self.close(a, b, c),
             7 => {
                 let count = self.listeners.len().max(1);
                 if let Some(&(_, address)) = self.listeners.get(usize::from(a) % count)

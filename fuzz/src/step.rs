@@ -11,7 +11,7 @@
 /// | 2 | c bytes that are no frame, or a part of one |
 /// | 3 | a turn of the monitor, and Arca takes its replies |
 /// | 4, 5 | Arca writes to pipe a, or reads, b times 16 bytes |
-/// | 6 | Arca closes ends b of pipe a, abortively if c is odd |
+/// | 6 | Arca closes ends b of pipe a: with bit 0 of c abortively, with bit 1 the connection |
 /// | 7 | a client connects to listener a |
 /// | 8, 9 | peer a writes, or reads, b times 16 bytes |
 /// | 10 | peer a hangs up, in the way b |
