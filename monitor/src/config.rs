@@ -31,11 +31,35 @@ pub struct MonitorConfig {
     /// takes a byte now and then holds nothing up for ever.
     pub drain_limit: Duration,
     /// How long the monitor looks, before it sleeps, for the answer of a guest that
-    /// was awake when it was told something. Zero is not at all.
+    /// was awake when it was told something. Zero is not at all; a millisecond is the
+    /// most, because nothing else is looked at meanwhile.
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
-    /// their turn.
+    /// their turn: at least 1, and 64 MiB at most.
     pub turn_budget: usize,
+}
+
+/// The most of what others have to wait for while the monitor does it.
+const BUSY_POLL_MAX: Duration = Duration::from_millis(1);
+const TURN_BUDGET_MAX: usize = 64 << 20;
+const FRAMES_MAX: usize = 1 << 16;
+/// More than any arena has.
+const PIPE_SIZE_MAX: u64 = 1 << 40;
+
+impl MonitorConfig {
+    /// The same, with each value that the monitor could not work with replaced by
+    /// the nearest that it can.
+    pub(crate) fn workable(mut self) -> Self {
+        self.busy_poll = self.busy_poll.min(BUSY_POLL_MAX);
+        self.turn_budget = self.turn_budget.clamp(1, TURN_BUDGET_MAX);
+        self.limits.frames = self.limits.frames.clamp(1, FRAMES_MAX);
+        self.limits.arena_percent = self.limits.arena_percent.min(100);
+        let sizes = &mut self.pipe_sizes;
+        for size in [&mut sizes.largest, &mut sizes.smallest] {
+            *size = (*size).min(PIPE_SIZE_MAX);
+        }
+        self
+    }
 }
 
 impl Default for MonitorConfig {
@@ -70,9 +94,10 @@ pub struct Limits {
     /// Requests of any kind that wait for their reply; past it they get EAGAIN.
     /// Never more than those whose replies are sure to fit the reply ring.
     pub requests: usize,
-    /// Requests taken in one turn, before connections have theirs.
+    /// Requests taken in one turn, before connections have theirs: at least 1, and
+    /// 65,536 at most.
     pub frames: usize,
-    /// Percent of the arena that data pipes may take; past it a connect gets
+    /// Percent of the arena that data pipes may take, 100 at most; past it a connect gets
     /// ENOBUFS, an accept waits.
     pub arena_percent: u8,
 }

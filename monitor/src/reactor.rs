@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Events taken in one call.
 const BATCH: usize = 256;
+/// The longest sleep of a tick: one that ends early does no harm.
+const TICK_MAX: Duration = Duration::from_secs(60);
 
 /// What an event is about. Ids carry a generation: an event for something that
 /// is gone by now finds nothing.
@@ -124,7 +126,8 @@ impl Reactor {
             Timeout::Tick(duration) => {
                 // A signal or an error ends the wait early, which is no harm.
                 let mut fds = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
-                let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(duration)), None);
+                let duration = TimeSpec::from_duration(duration.min(TICK_MAX));
+                let _ = ppoll(&mut fds, Some(duration), None);
                 EpollTimeout::ZERO
             }
         };

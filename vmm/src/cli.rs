@@ -272,6 +272,14 @@ mod tests {
         assert_eq!(line.options.orphan_timeout, ORPHAN_TIMEOUT);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_value_or_an_error(text in "[0-9.eE+-]{0,20}[a-zA-Zé]{0,3}") {
+            let _ = parse_size(&text);
+            let _ = parse_duration(&text);
+        }
+    }
+
     #[test]
     fn times_are_parsed() {
         for (text, millis) in [("5", 5000), ("1.5s", 1500), ("500ms", 500), ("2m", 120_000)] {

@@ -113,6 +113,7 @@ impl Monitor {
     /// [`MonitorError`]: a rule of the policy names a host that cannot be
     /// resolved, or the host is out of descriptors.
     pub fn new(link: Link, config: MonitorConfig) -> Result<Self, MonitorError> {
+        let config = config.workable();
         let policy = Policy::new(&config.policy)?;
         let reactor = Reactor::new()?;
         let wake = Arc::new(new_eventfd()?);

@@ -200,7 +200,7 @@ impl Monitor {
     }
 
     fn serve_requests(&mut self) -> Result<(), Violation> {
-        for _ in 0..self.config.limits.frames.max(1) {
+        for _ in 0..self.config.limits.frames {
             if !self.serve_frame()? {
                 self.control_ready = false;
                 return Ok(());

@@ -309,3 +309,49 @@ fn kvm_failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StartError 
         source: error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Image;
+    use crate::control::Outcome;
+
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(0),
+            Just(u64::MAX),
+            any::<u64>(),
+            (0..64u32).prop_map(|shift| 1 << shift),
+            (0..64u32).prop_map(|shift| (1u64 << shift).wrapping_sub(4096)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_taken_or_refused(
+            low_memory in number(),
+            arena_size in number(),
+            vcpus in number(),
+            seconds in number(),
+            args in proptest::collection::vec(".{0,40}", 0..4),
+        ) {
+            let mut config = VmConfig::new(Image::Bytes(Arc::from([0; 64])), "none");
+            (config.low_memory, config.arena_size) = (low_memory, arena_size);
+            (config.vcpus, config.args) = (vcpus as usize, args);
+            // There is no image: it fails, and no earlier step panics.
+            prop_assert!(build(config).is_err());
+            if GuestMemory::check_sizes(low_memory, arena_size).is_ok() {
+                let count = vcpus as usize % MAX_VCPUS + 1;
+                let _ = AddressMap::new(&[], count, low_memory, arena_size);
+            }
+            let control = Control::default();
+            control.end(Outcome::Exited(0));
+            let outcome = control.wait(Some(Duration::from_secs(seconds)));
+            prop_assert!(matches!(outcome, Outcome::Exited(0)));
+        }
+    }
+}
