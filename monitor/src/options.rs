@@ -22,6 +22,7 @@ fn kernel_name(socket: &Socket, option: SocketOption) -> Option<(i32, i32)> {
         SocketOption::Error => (libc::SOL_SOCKET, libc::SO_ERROR),
         SocketOption::SendBuffer => (libc::SOL_SOCKET, libc::SO_SNDBUF),
         SocketOption::ReceiveBuffer => (libc::SOL_SOCKET, libc::SO_RCVBUF),
+        SocketOption::UserTimeout => (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
         SocketOption::Linger => return None,
     })
 }

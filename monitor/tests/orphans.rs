@@ -5,6 +5,7 @@ mod common;
 
 use arca_monitor::{MonitorConfig, SessionEnd};
 use arca_shared::errno::Errno;
+use arca_shared::message::{Reply, Request, SocketOption, Target};
 use common::{Session, Stream, digest, until};
 use socket2::SockRef;
 use std::io::Read;
@@ -76,6 +77,36 @@ fn a_peer_that_never_reads_is_given_up_and_the_next_is_served() {
     // What was lost before the end is none of the end's.
     session.handle.finish();
     assert_eq!(session.end(), SessionEnd::Stopped);
+}
+
+#[test]
+fn a_peer_is_given_up_as_soon_as_the_program_wants() {
+    let mut session = Session::start();
+    let (mut stream, _host, ..) = peer(&mut session);
+    let set = Request::SetOption {
+        target: Target::Connection(stream.id),
+        option: SocketOption::UserTimeout as u8,
+        value: 1000,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Done);
+    fill(&mut stream, &session);
+    // The program has its connection open: to it the error belongs.
+    let (_, errno) = stream.read_to_end();
+    assert_eq!(errno, Errno::ETIMEDOUT.0);
+    stream.close();
+    session.expect_no_pipes();
+    let (mut stream, _host, ..) = peer(&mut session);
+    let set = Request::SetOption {
+        target: Target::Connection(stream.id),
+        option: SocketOption::UserTimeout as u8,
+        value: 1000,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Done);
+    fill(&mut stream, &session);
+    // The orphan timeout is longer, and does not put it off.
+    stream.close();
+    session.expect_no_pipes();
+    session.stop();
 }
 
 #[test]

@@ -312,6 +312,8 @@ fn options_are_set_and_read_back() {
         (SocketOption::KeepCount, 3),
         (SocketOption::Ttl, 42),
         (SocketOption::Linger, 6),
+        (SocketOption::UserTimeout, 1500),
+        (SocketOption::UserTimeout, 0),
     ] {
         let number = option as u8;
         let set = Request::SetOption {
@@ -347,6 +349,12 @@ fn options_are_set_and_read_back() {
         value: 1 << 40,
     };
     assert_eq!(session.peer.ask(set), Reply::Failed(Errno::EINVAL));
+    let set = Request::SetOption {
+        target,
+        option: SocketOption::UserTimeout as u8,
+        value: 1 << 31,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Failed(Errno::EINVAL));
     stream.close();
     session.stop();
 }
@@ -356,7 +364,7 @@ fn an_option_that_nobody_knows_is_an_error_and_no_more() {
     let mut session = Session::start();
     let (listener_id, _) = session.peer.listen_anywhere();
     let wanted = Reply::Failed(Errno::ENOPROTOOPT);
-    for option in [0, 11, 255] {
+    for option in [0, 12, 255] {
         let target = Target::Listener(listener_id);
         let set = Request::SetOption {
             target,

@@ -54,6 +54,8 @@ pub enum SocketOption {
     ReceiveBuffer = 9,
     /// SO_LINGER: 0 off, else one more than the seconds.
     Linger = 10,
+    /// TCP_USER_TIMEOUT, in milliseconds; 0 is the kernel's default.
+    UserTimeout = 11,
 }
 
 impl SocketOption {
@@ -71,6 +73,7 @@ impl SocketOption {
             8 => Self::SendBuffer,
             9 => Self::ReceiveBuffer,
             10 => Self::Linger,
+            11 => Self::UserTimeout,
             _ => return None,
         })
     }

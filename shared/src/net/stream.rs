@@ -335,6 +335,29 @@ impl ArcaTcpStream {
             .set(SocketOption::KeepAlive, idle.is_some().into())
     }
 
+    /// How long the peer may acknowledge nothing of what was sent, or take none of
+    /// it, until the connection fails with ETIMEDOUT; `None` is the host's default.
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn user_timeout(&self) -> Result<Option<Duration>, Error> {
+        let millis = self.core.get(SocketOption::UserTimeout)?;
+        Ok((millis != 0).then(|| Duration::from_millis(millis)))
+    }
+
+    /// Sets [`ArcaTcpStream::user_timeout`], in whole milliseconds, at least one.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for 2^31 milliseconds or more, else the errno that setsockopt(2) gave
+    /// on the host.
+    pub fn set_user_timeout(&self, limit: Option<Duration>) -> Result<(), Error> {
+        let millis = limit.map_or(0, |limit| limit.as_millis().max(1));
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.core.set(SocketOption::UserTimeout, millis)
+    }
+
     /// Time to live of outgoing packets.
     ///
     /// # Errors

@@ -54,6 +54,7 @@ fn kernel_name(option: SocketOption) -> (i32, i32) {
         SocketOption::SendBuffer => (libc::SOL_SOCKET, libc::SO_SNDBUF),
         SocketOption::ReceiveBuffer => (libc::SOL_SOCKET, libc::SO_RCVBUF),
         SocketOption::Linger => (libc::SOL_SOCKET, libc::SO_LINGER),
+        SocketOption::UserTimeout => (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
     }
 }
 
