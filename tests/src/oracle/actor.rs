@@ -70,6 +70,8 @@ impl GuestActor {
         let args: &[&str] = if tasks { &["tasks"] } else { &[] };
         Self(Talk::start("oracle", args, |config| {
             config.vcpus = vcpus;
+            // As the command runs a guest.
+            config.sandbox = true;
             let any: Rule = "any".parse().expect("a rule");
             config.monitor.policy.allow_connect = vec![any.clone()];
             config.monitor.policy.allow_listen = vec![any];
