@@ -86,24 +86,25 @@ where
 fn schedule(task: Runnable) {
     let mut queue = QUEUE.lock();
     queue.push_back(task);
-    // Relaxed: pairs with the load in `has_work`. A vCPU that is about to sleep
-    // has raised its flag and fenced before it looks, and `wake_sleeper` below
-    // fences before it reads the flags: one of the two sees the other.
+    // Relaxed: pairs with the load in `work_waits`. A vCPU that is about to sleep
+    // has raised its flag and fenced before it looks, one that goes on with
+    // something else has lowered it and fenced, and `wake_worker` below fences
+    // before it reads the flags: one of the two sees the other.
     QUEUED.store(queue.len(), Ordering::Relaxed);
     drop(queue);
     runtime::wake_idle_vcpu();
 }
 
-/// Whether a task can go on that this vCPU may not run.
-pub(crate) fn has_work_for_others() -> bool {
+/// Whether a task can go on, be it one that this vCPU may not run now (it holds a
+/// lock, or its stack is deep).
+pub(crate) fn work_waits() -> bool {
     // Relaxed: pairs with the stores under the lock; see `schedule`.
-    QUEUED.load(Ordering::Relaxed) != 0 && !vcpu::may_run_tasks()
+    QUEUED.load(Ordering::Relaxed) != 0
 }
 
 /// Whether a task can go on and this vCPU may run it.
 pub(crate) fn has_work() -> bool {
-    // Relaxed: pairs with the stores under the lock; see `schedule`.
-    QUEUED.load(Ordering::Relaxed) != 0 && vcpu::may_run_tasks()
+    work_waits() && vcpu::may_run_tasks()
 }
 
 /// Runs the task that has waited longest until it waits again; false if there

@@ -1,7 +1,7 @@
 //! The guest as a [`Platform`]: what the session, its streams and the reactor
 //! run on here.
 
-use crate::{boot, executor, registers, time, vcpu};
+use crate::{executor, registers, time, vcpu};
 use arca_shared::platform::Platform;
 
 /// The vCPUs, their registers and their clock.
@@ -23,14 +23,6 @@ impl Platform for Machine {
 
     fn park(&self, deadline: Option<u64>) {
         registers::park(deadline);
-        // The wake may have been for a task that this vCPU must not start now
-        // (it holds a lock, or its stack is deep). Whoever can take it is told,
-        // because the sender has told only us.
-        if executor::has_work_for_others() {
-            (0..boot::info().vcpus as usize)
-                .filter(|&other| other != vcpu::current() && vcpu::may_run_tasks_on(other))
-                .for_each(registers::kick);
-        }
     }
 
     fn kick(&self, sleeper: usize) {
@@ -51,5 +43,13 @@ impl Platform for Machine {
 
     fn has_work(&self) -> bool {
         executor::has_work()
+    }
+
+    fn work_waits(&self) -> bool {
+        executor::work_waits()
+    }
+
+    fn may_work(&self, sleeper: usize) -> bool {
+        vcpu::may_run_tasks_on(sleeper)
     }
 }

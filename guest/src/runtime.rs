@@ -73,11 +73,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     reactor().block_on(future)
 }
 
-/// Wakes a vCPU that sleeps, if there is one: a task is in the queue.
+/// Wakes a vCPU that sleeps and may run tasks, if there is one: a task is in the
+/// queue.
 pub(crate) fn wake_idle_vcpu() {
     // A lone vCPU is awake, for it is the one that asks.
     if boot::info().vcpus > 1 {
-        reactor().wake_sleeper();
+        reactor().wake_worker();
     }
 }
 

@@ -73,7 +73,8 @@ pub(crate) fn may_run_tasks() -> bool {
     may_run_tasks_on(current())
 }
 
-/// Whether that vCPU may start a task; what another one says may be outdated.
+/// Whether that vCPU may start a task. It does not change while the vCPU sleeps, and
+/// is seen with its flag; of one that is awake it may be outdated.
 pub(crate) fn may_run_tasks_on(index: usize) -> bool {
     let vcpu = &VCPUS[index];
     // Relaxed, here and below: only the vCPU itself writes its counters, and

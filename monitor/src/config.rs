@@ -35,7 +35,8 @@ pub struct MonitorConfig {
     /// most, because nothing else is looked at meanwhile.
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
-    /// their turn: at least 1, and 64 MiB at most.
+    /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at
+    /// least.
     pub turn_budget: usize,
 }
 

@@ -15,7 +15,7 @@
 //! | `connection` | the state machine of one connection |
 //! | `listener` | listening sockets and the accepts that wait on them |
 //! | `control` | the control pipe |
-//! | `resolver` | host names |
+//! | `resolver` | host names: a session's questions, and the threads of the process that ask them |
 //! | `options` | socket options |
 //! | [`policy`] | what the guest may reach |
 //! | [`config`] | configuration and limits |

@@ -35,15 +35,20 @@ pub(crate) struct Wait {
 }
 
 impl Listener {
-    /// Binds and listens.
-    pub(crate) fn bind(address: SocketAddr, backlog: u32) -> Result<Self, Errno> {
-        Self::try_bind(address, backlog).map_err(|error| sys::wire_errno(sys::errno_of(&error)))
+    /// Binds and listens. `only_v6`: an IPv6 wildcard takes no IPv4 connections;
+    /// else it is as the host has it.
+    pub(crate) fn bind(address: SocketAddr, only_v6: bool, backlog: u32) -> Result<Self, Errno> {
+        let listener = Self::try_bind(address, only_v6, backlog);
+        listener.map_err(|error| sys::wire_errno(sys::errno_of(&error)))
     }
 
-    fn try_bind(address: SocketAddr, backlog: u32) -> io::Result<Self> {
+    fn try_bind(address: SocketAddr, only_v6: bool, backlog: u32) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        if only_v6 {
+            socket.set_only_v6(true)?;
+        }
         socket.bind(&address.into())?;
         let backlog = match backlog {
             0 => DEFAULT_BACKLOG,

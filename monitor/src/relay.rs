@@ -26,8 +26,36 @@ pub(crate) struct Relay {
     pub(crate) budget: usize,
     /// How long a peer may take nothing of what an Arca that has left wrote to it.
     pub(crate) orphan_timeout: Duration,
-    logged: u32,
-    logged_since: Option<Instant>,
+    logged: Logged,
+}
+
+/// Lines logged lately on account of the guest.
+#[derive(Debug, Default)]
+struct Logged {
+    lines: u32,
+    since: Option<Instant>,
+}
+
+impl Logged {
+    /// Counts a line. How many were left out of the period before, if this one
+    /// begins another, and whether this one is to be logged.
+    fn count(&mut self, now: Instant) -> (u32, bool) {
+        let current = self
+            .since
+            .is_some_and(|since| now.duration_since(since) < LOG_PERIOD);
+        let mut left_out = 0;
+        if !current {
+            left_out = self.end();
+            self.since = Some(now);
+        }
+        self.lines = self.lines.saturating_add(1);
+        (left_out, self.lines <= LOG_LIMIT)
+    }
+
+    /// Ends the period; how many lines were left out.
+    fn end(&mut self) -> u32 {
+        std::mem::take(&mut self.lines).saturating_sub(LOG_LIMIT)
+    }
 }
 
 impl Relay {
@@ -44,8 +72,7 @@ impl Relay {
             ends: Vec::new(),
             budget: budget.max(1),
             orphan_timeout,
-            logged: 0,
-            logged_since: None,
+            logged: Logged::default(),
         }
     }
 
@@ -55,27 +82,43 @@ impl Relay {
     }
 
     /// Logs what the guest can cause as often as it likes, unless there was too
-    /// much of it lately.
+    /// much of it lately. Whatever the monitor says on account of a guest more than
+    /// once in a session goes through here.
     pub(crate) fn log(&mut self, level: Level, message: Arguments<'_>) {
-        let now = Instant::now();
-        let current = self
-            .logged_since
-            .is_some_and(|since| now.duration_since(since) < LOG_PERIOD);
-        if !current {
-            self.end_log();
-            self.logged_since = Some(now);
-        }
-        self.logged += 1;
-        if self.logged <= LOG_LIMIT {
+        let (left_out, log) = self.logged.count(Instant::now());
+        say_left_out(left_out);
+        if log {
             log::log!(level, "{message}");
         }
     }
 
     /// Says how many lines were left out, if any were.
     pub(crate) fn end_log(&mut self) {
-        if self.logged > LOG_LIMIT {
-            log::warn!("{} more lines were left out", self.logged - LOG_LIMIT);
+        say_left_out(self.logged.end());
+    }
+}
+
+fn say_left_out(lines: u32) {
+    if lines > 0 {
+        log::warn!("{lines} more lines were left out");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_limited_and_those_left_out_are_counted() {
+        let (mut logged, began) = (Logged::default(), Instant::now());
+        let mut said = 0;
+        for line in 0..50_000 {
+            let (left_out, log) = logged.count(began + LOG_PERIOD * line / 60_000);
+            assert_eq!(left_out, 0);
+            said += u32::from(log);
         }
-        self.logged = 0;
+        assert_eq!(said, LOG_LIMIT);
+        assert_eq!(logged.count(began + LOG_PERIOD), (50_000 - LOG_LIMIT, true));
+        assert_eq!(logged.end(), 0);
     }
 }

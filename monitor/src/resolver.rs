@@ -1,105 +1,56 @@
 //! Resolving host names, off the relay's thread.
 //!
-//! The system's resolver blocks, for seconds where a name server does not
-//! answer. A few threads call it; what they find comes back over a channel, and
-//! an eventfd tells the event loop. Each thread starts the next when there is
-//! more to do than threads wait: the event loop's thread may be one that a
-//! sandbox lets start none, and its threads would be in the same sandbox.
+//! The threads that do it are the process's (`pool.rs`); a session has its share of
+//! them, and a limit on the names that it asks for at a time. What they find comes
+//! back over a channel, and an eventfd tells the event loop.
+
+mod pool;
+
+pub(crate) use pool::News;
 
 use crate::link::new_eventfd;
 use nix::sys::eventfd::EventFd;
-use std::collections::VecDeque;
+use pool::{Job, Member, POOL, Pool, Report};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-
-/// Most threads: so many names whose servers do not answer hold up the next.
-const MAX_THREADS: usize = 8;
-
-/// A name to resolve.
-struct Job {
-    attempt: u32,
-    name: String,
-    port: u16,
-}
-
-/// What became of a name.
-pub(crate) struct Resolved {
-    /// The attempt to connect that asked.
-    pub(crate) attempt: u32,
-    /// The addresses found; none if the name is unknown.
-    pub(crate) addresses: Vec<SocketAddr>,
-}
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 /// The resolver of a session.
 pub(crate) struct Resolver {
-    shared: Arc<Shared>,
-    results: Receiver<Resolved>,
-    done: Arc<EventFd>,
+    member: Member,
+    news: Receiver<News>,
+    told: Arc<EventFd>,
     /// Names asked for and not yet taken back.
     open: usize,
     limit: usize,
 }
 
-/// What the event loop and the threads share.
-struct Shared {
-    state: Mutex<State>,
-    /// There is a job, or the end has come.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
-    threads: Vec<JoinHandle<()>>,
-    /// Threads that have a name to resolve.
-    busy: usize,
-    ended: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nobody panics between taking it and leaving it whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a thread reports with. The descriptor is open only while the session
-/// is: a thread that is still in the system's resolver then holds it no more.
-#[derive(Clone)]
-struct Report {
-    results: Sender<Resolved>,
-    done: std::sync::Weak<EventFd>,
-}
-
 impl Resolver {
-    /// A resolver for at most `limit` names at a time, with its first thread.
+    /// A resolver for at most `limit` names at a time. To be made by a thread that
+    /// may start others.
     pub(crate) fn new(limit: usize) -> io::Result<Self> {
-        let (sender, results) = channel();
-        let done = Arc::new(new_eventfd()?);
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let report = Report {
-            results: sender,
-            done: Arc::downgrade(&done),
-        };
-        start_thread(&shared, &mut shared.lock(), &report)?;
+        Self::with(&POOL, limit)
+    }
+
+    fn with(pool: &'static Pool, limit: usize) -> io::Result<Self> {
+        let (sender, news) = channel();
+        let told = Arc::new(new_eventfd()?);
+        let member = pool.join(Report {
+            news: sender,
+            told: Arc::downgrade(&told),
+        })?;
         Ok(Self {
-            shared,
-            results,
-            done,
+            member,
+            news,
+            told,
             open: 0,
             limit,
         })
     }
 
-    /// The eventfd that tells of results.
-    pub(crate) fn done(&self) -> &EventFd {
-        &self.done
+    /// The eventfd that tells of news.
+    pub(crate) fn told(&self) -> &EventFd {
+        &self.told
     }
 
     /// Whether one more name may be asked for.
@@ -113,87 +64,180 @@ impl Resolver {
             return false;
         }
         self.open += 1;
-        self.shared.lock().jobs.push_back(Job {
+        self.member.ask(Job {
             attempt,
             name: name.to_owned(),
             port,
         });
-        self.shared.changed.notify_one();
         true
     }
 
-    /// Takes a result, if there is one.
-    pub(crate) fn take(&mut self) -> Option<Resolved> {
-        let resolved = self.results.try_recv().ok()?;
-        self.open -= 1;
-        Some(resolved)
+    /// Takes a piece of news, if there is one.
+    pub(crate) fn take(&mut self) -> Option<News> {
+        let news = self.news.try_recv().ok()?;
+        if let News::Resolved { .. } = news {
+            self.open -= 1;
+        }
+        Some(news)
     }
 }
 
-fn start_thread(shared: &Arc<Shared>, state: &mut State, report: &Report) -> io::Result<()> {
-    let (work, report) = (Arc::clone(shared), report.clone());
-    let builder = std::thread::Builder::new().name("arca-resolver".into());
-    let thread = builder.spawn(move || serve(&work, &report))?;
-    state.threads.push(thread);
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::pool::{Host, MAX_THREADS};
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Condvar, Mutex};
+    use std::time::{Duration, Instant};
 
-/// A thread's work: one name after the other, until the resolver is dropped.
-fn serve(shared: &Arc<Shared>, report: &Report) {
-    while let Some(job) = next(shared, report) {
-        let addresses = (job.name.as_str(), job.port).to_socket_addrs();
-        let resolved = Resolved {
-            attempt: job.attempt,
-            addresses: addresses.map(Iterator::collect).unwrap_or_default(),
-        };
-        shared.lock().busy -= 1;
-        let Some(done) = report.done.upgrade() else {
-            return;
-        };
-        if report.results.send(resolved).is_err() || done.write(1).is_err() {
-            return;
+    /// No test waits longer for anything.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Looks until something is as wanted.
+    #[track_caller]
+    fn until(what: &str, mut look: impl FnMut() -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !look() {
+            assert!(Instant::now() < end, "waited too long for {what}");
+            std::thread::yield_now();
         }
     }
-}
 
-/// Waits for a job; `None` at the end.
-fn next(shared: &Arc<Shared>, report: &Report) -> Option<Job> {
-    let mut state = shared.lock();
-    while state.jobs.is_empty() && !state.ended {
-        state = shared
-            .changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Makes a pool whose host resolves what does not start with `dead`, and those only
+    /// once they are released.
+    macro_rules! pool {
+        ($pool:ident, $released:ident, $running:ident) => {
+            static $released: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+            static $running: AtomicUsize = AtomicUsize::new(0);
+            let $pool = &*Box::leak(Box::new(Pool::new(Host {
+                resolve: |name, port| {
+                    if name.starts_with("dead") {
+                        let (released, changed) = &$released;
+                        let mut released = released.lock().expect("not poisoned");
+                        while !*released {
+                            released = changed.wait(released).expect("not poisoned");
+                        }
+                    }
+                    Ok(vec![([127, 0, 0, 1], port).into()])
+                },
+                start: |body| {
+                    $running.fetch_add(1, Ordering::SeqCst);
+                    let thread = std::thread::Builder::new();
+                    thread.spawn(move || {
+                        body();
+                        $running.fetch_sub(1, Ordering::SeqCst);
+                    })
+                },
+            })));
+        };
     }
-    if state.ended {
-        return None;
+
+    fn release((released, changed): &(Mutex<bool>, Condvar)) {
+        *released.lock().expect("not poisoned") = true;
+        changed.notify_all();
     }
-    let job = state.jobs.pop_front()?;
-    state.busy += 1;
-    let threads = state.threads.len();
-    if !state.jobs.is_empty() && state.busy == threads && threads < MAX_THREADS {
-        // Where no further thread can be had, the names wait for those there are.
-        if let Err(error) = start_thread(shared, &mut state, report) {
-            log::warn!("cannot start a resolver thread: {error}");
+
+    /// Whether a name of that session is resolved.
+    fn resolves(resolver: &mut Resolver) {
+        assert!(resolver.ask(7, "alive", 80), "it has room");
+        let mut found = None;
+        until("a name", || {
+            found = resolver.take();
+            found.is_some()
+        });
+        match found {
+            Some(News::Resolved { attempt, addresses }) => {
+                assert_eq!((attempt, addresses.len()), (7, 1));
+            }
+            _ => panic!("no other news"),
         }
     }
-    Some(job)
-}
 
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.ended = true;
-        state.jobs.clear();
-        let threads = std::mem::take(&mut state.threads);
-        // A thread with a name to resolve may be in the system's resolver for a
-        // long time: it ends by itself, and holds nothing of ours.
-        let all_idle = state.busy == 0;
-        drop(state);
-        self.shared.changed.notify_all();
-        for thread in threads.into_iter().filter(|_| all_idle) {
-            // A panic there was already reported.
-            let _ = thread.join();
+    #[test]
+    fn the_threads_of_all_sessions_are_bounded_and_end() {
+        pool!(pool, RELEASED, RUNNING);
+        let running = || RUNNING.load(Ordering::SeqCst);
+        let descriptors = || std::fs::read_dir("/proc/self/fd").expect("proc").count();
+        let before = descriptors();
+        for _ in 0..100 {
+            let mut resolver = Resolver::with(pool, 64).expect("a thread, or one of others");
+            for attempt in 0..64 {
+                assert!(resolver.ask(attempt, "dead", 80));
+            }
+            assert!(!resolver.ask(64, "dead", 80), "past the limit");
+            assert!(running() <= MAX_THREADS, "{}", running());
+        }
+        // One for each session would be a hundred; other tests have a few.
+        assert!(descriptors() < before + 50, "{} {before}", descriptors());
+        release(&RELEASED);
+        until("the end of all threads", || running() == 0);
+        // Nobody is left, and the next session has a thread all the same.
+        let mut resolver = Resolver::with(pool, 1).expect("a thread");
+        resolves(&mut resolver);
+        drop(resolver);
+        until("the end of all threads", || running() == 0);
+    }
+
+    #[test]
+    fn names_that_nobody_answers_starve_no_other_session() {
+        pool!(pool, RELEASED, RUNNING);
+        let running = || RUNNING.load(Ordering::SeqCst);
+        let mut stuck = Vec::new();
+        for _ in 0..4 {
+            let mut resolver = Resolver::with(pool, 256).expect("a thread");
+            for attempt in 0..256 {
+                assert!(resolver.ask(attempt, "dead", 80));
+            }
+            let mut other = Resolver::with(pool, 1).expect("a thread");
+            resolves(&mut other);
+            stuck.push(resolver);
+        }
+        assert!(running() <= MAX_THREADS, "{}", running());
+        // Those of sessions that are gone are not looked up any more.
+        drop(stuck);
+        release(&RELEASED);
+        until("the end of all threads", || running() == 0);
+    }
+
+    #[test]
+    fn a_second_name_does_not_wait_for_the_first() {
+        pool!(pool, RELEASED, RUNNING);
+        let mut resolver = Resolver::with(pool, 256).expect("a thread");
+        for attempt in 0..MAX_THREADS / 2 - 1 {
+            assert!(resolver.ask(attempt as u32, "dead", 80));
+        }
+        resolves(&mut resolver);
+        release(&RELEASED);
+        drop(resolver);
+        until("the end of all threads", || {
+            RUNNING.load(Ordering::SeqCst) == 0
+        });
+    }
+
+    #[test]
+    fn without_threads_names_wait_and_the_session_is_told() {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let pool = &*Box::leak(Box::new(Pool::new(Host {
+            resolve: |_, port| Ok(vec![([127, 0, 0, 1], port).into()]),
+            start: |body| match STARTED.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                1 => std::thread::Builder::new().spawn(body),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            },
+        })));
+        assert!(Resolver::with(pool, 4).is_err(), "no thread at all");
+        let mut resolver = Resolver::with(pool, 4).expect("a thread");
+        for _ in 0..100 {
+            assert!(resolver.ask(1, "alive", 80));
+            let (mut resolved, mut without) = (0, 0);
+            until("an answer", || {
+                match resolver.take() {
+                    Some(News::Resolved { .. }) => resolved += 1,
+                    Some(News::NoThread(_)) => without += 1,
+                    None => {}
+                }
+                (resolved, without) == (1, 1)
+            });
         }
     }
 }

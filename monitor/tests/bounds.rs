@@ -260,7 +260,8 @@ fn a_storm_of_names_is_bounded_and_leaves_no_thread() {
             Reply::ConnectErr(Errno::ECONNREFUSED) => {}
             other => panic!("{other:?}"),
         }
-        assert!(threads() <= 8);
+        // The process's, whatever the number of sessions.
+        assert!(threads() <= 16);
     }
     assert!(refused > 0);
     session.stop();

@@ -34,6 +34,10 @@
 //! finds the mark; if it is the receiver's, the sender finds the flag up. Only
 //! the sender whose swap took the flag down wakes, so a sleep costs one wake.
 //!
+//! Where several may sleep, the sender wakes one of them, whichever it finds first.
+//! That one is then answerable for all that was published: before it goes on with
+//! what it waited for, it looks whether anything is left, and hands the wake on.
+//!
 //! A receiver clears summary, then leaf, and then looks at the rings: a mark that
 //! comes after the clearing sets the bits again, one that came before is acted on.
 
@@ -154,15 +158,21 @@ impl<'a> Sleeper<'a> {
     /// it sleeps.
     pub fn raise(&self) {
         // A swap, not a store: it comes after every sender's swap that it does
-        // not undo. The fence pairs with the one in `take`.
-        self.0.swap(ASLEEP, Ordering::Relaxed);
+        // not undo. Release: pairs with the Acquire in `sleeps`; what the sleeper
+        // wrote about its sleep before is seen with the flag. The fence pairs with
+        // the one in `sleeps`.
+        self.0.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     /// Takes the own flag down: awake again.
     pub fn lower(&self) {
-        // Relaxed: a sender that still sees the flag up wakes us for nothing.
+        // Relaxed: a sender that still sees the flag up wakes us for nothing. The
+        // fence pairs with the one in `sleeps`: either the sender sees that we are
+        // awake and looks for another, or what it published is there when the
+        // sleeper looks whether to hand its wake on.
         self.0.store(AWAKE, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// For a sender, after it published and marked: whether it is the one that
@@ -181,8 +191,8 @@ impl<'a> Sleeper<'a> {
         // The fence pairs with the one in `raise`: either we see the flag, or
         // the sleeper sees what we published.
         fence(Ordering::SeqCst);
-        // Relaxed: nothing is read on the strength of the flag.
-        self.0.load(Ordering::Relaxed) == ASLEEP
+        // Acquire: pairs with the Release in `raise`.
+        self.0.load(Ordering::Acquire) == ASLEEP
     }
 }
 

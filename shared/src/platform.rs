@@ -47,4 +47,15 @@ pub trait Platform: Send + Sync + 'static {
     fn has_work(&self) -> bool {
         false
     }
+
+    /// Whether work is queued, be it for another sleeper than the current one.
+    fn work_waits(&self) -> bool {
+        self.has_work()
+    }
+
+    /// Whether that sleeper would run queued work if it were woken. What it says
+    /// of one that is awake may be outdated.
+    fn may_work(&self, _sleeper: usize) -> bool {
+        true
+    }
 }

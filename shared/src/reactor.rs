@@ -60,6 +60,8 @@ struct Parker {
     sleeper: usize,
     /// The future that the sleeper waits for should be polled.
     woken: AtomicBool,
+    /// While it sleeps: when it wakes by itself, or `u64::MAX`.
+    until: AtomicU64,
 }
 
 impl Wake for Parker {
@@ -101,6 +103,7 @@ impl Reactor {
                 shared: shared.clone(),
                 sleeper,
                 woken: AtomicBool::new(false),
+                until: AtomicU64::new(u64::MAX),
             })
         });
         Ok(Arc::new(Self {
@@ -229,11 +232,20 @@ impl Reactor {
             return;
         }
         let sleeper = notify.vcpu(current);
+        let until = &self.parkers[current].until;
+        // Relaxed, here and below: `raise` publishes it, and whoever misses what is
+        // stored after that wakes us for nothing.
+        until.store(u64::MAX, Ordering::Relaxed);
         sleeper.raise();
         if !found() {
+            if platform.work_waits() {
+                // Found by a wake that was for it, and none of ours.
+                self.wake_worker();
+            }
             // Relaxed: see `nearest`; whoever sets a nearer timer after this look
             // finds the flag up, and wakes us.
             let nearest = self.nearest.load(Ordering::Relaxed);
+            until.store(nearest, Ordering::Relaxed);
             let deadline = (nearest != u64::MAX).then_some(nearest);
             let since = platform.now();
             if deadline.is_none_or(|deadline| deadline > since) {
@@ -284,14 +296,57 @@ impl Reactor {
         }
     }
 
-    /// Wakes one sleeper that sleeps, if there is one: for whoever has queued
-    /// work that another sleeper could do.
-    pub fn wake_sleeper(&self) {
+    /// Wakes one sleeper that sleeps and may run work, if there is one: for whoever
+    /// has queued some.
+    pub fn wake_worker(&self) {
+        self.wake_one(|sleeper| self.shared.platform.may_work(sleeper));
+    }
+
+    /// Wakes the first sleeper that sleeps and is `fit`, if there is one.
+    fn wake_one(&self, fit: impl Fn(usize) -> bool) {
+        let Shared {
+            notify, platform, ..
+        } = &*self.shared;
         for sleeper in 0..self.shared.sleepers {
-            if self.shared.notify.vcpu(sleeper).take() {
-                self.shared.platform.kick(sleeper);
+            let flag = notify.vcpu(sleeper);
+            // In this order: what is asked about a sleeper is true while it sleeps.
+            if flag.sleeps() && fit(sleeper) && flag.take() {
+                platform.kick(sleeper);
                 return;
             }
+        }
+    }
+
+    /// Hands on what the current sleeper was woken for and does not see to itself,
+    /// because it goes on with what it waited for: that may take long. A wake goes
+    /// to one sleeper, and counts as for all that was there by then.
+    fn hand_on(&self) {
+        let Shared {
+            notify,
+            platform,
+            sleepers,
+        } = &*self.shared;
+        if *sleepers == 1 {
+            return;
+        }
+        if notify.to_guest().any() {
+            self.turn();
+        }
+        if platform.work_waits() {
+            self.wake_worker();
+        }
+        // Relaxed: see `nearest` and `wait`.
+        let nearest = self.nearest.load(Ordering::Relaxed);
+        if nearest == u64::MAX {
+            return;
+        }
+        let current = self.current();
+        let attends = |other: usize| {
+            notify.vcpu(other).sleeps()
+                && self.parkers[other].until.load(Ordering::Relaxed) <= nearest
+        };
+        if !(0..*sleepers).any(|other| other != current && attends(other)) {
+            self.wake_one(|_| true);
         }
     }
 
@@ -311,11 +366,16 @@ impl Reactor {
                 parker.woken.store(true, Ordering::Release);
                 return output;
             }
+            let mut slept = false;
             // Acquire: pairs with the Release in `wake_by_ref`.
             while !parker.woken.swap(false, Ordering::Acquire) {
                 if !self.turn() && !platform.work() {
                     self.wait(&|| parker.woken.load(Ordering::Acquire));
+                    slept = true;
                 }
+            }
+            if slept {
+                self.hand_on();
             }
         }
     }
@@ -363,7 +423,7 @@ impl Future for Timer {
         // A sleeper that went to sleep before has another deadline, or none; this
         // one may be busy when the time comes.
         if is_nearest && previous.is_none() && self.reactor.shared.sleepers > 1 {
-            self.reactor.wake_sleeper();
+            self.reactor.wake_one(|_| true);
         }
         Poll::Pending
     }
@@ -381,5 +441,7 @@ impl Drop for Timer {
     }
 }
 
+#[cfg(all(test, not(loom)))]
+mod handing_on;
 #[cfg(test)]
 mod tests;

@@ -460,6 +460,79 @@ fn planted_in_two_waiters() {
     catches("the other is not told", "one_of_two_waiters_hears");
 }
 
+/// Work is queued, and then one of two waiters hears what it waits for. The wake for
+/// the work may be spent on that one, which goes on with its own and never comes
+/// back: the other does the work. At most 3 preemptions.
+#[test]
+fn work_reaches_one_who_does_it() {
+    explore(3, || {
+        let area = Area::new();
+        // Work that is queued, and that is done; what the first waiter waits for.
+        let word = || Arc::new(AtomicU32::new(0));
+        let (queued, done, told) = (word(), word(), word());
+        let work = |queued: &AtomicU32, done: &AtomicU32, area: &Area| {
+            // Swaps, here and where it is queued, are the queue's own lock.
+            let any = queued.swap(0, Ordering::AcqRel) != 0;
+            if any {
+                done.store(1, Ordering::Release);
+                if area.sleeper(1).take() {
+                    area.parks[1].wake();
+                }
+            }
+            any
+        };
+        let worker = {
+            let (area, queued, done) = (area.clone(), queued.clone(), done.clone());
+            thread::spawn(move || {
+                while done.load(Ordering::Acquire) == 0 && !work(&queued, &done, &area) {
+                    area.sleeper(1).raise();
+                    let any = queued.load(Ordering::Relaxed) | done.load(Ordering::Relaxed);
+                    if any == 0 {
+                        area.parks[1].park();
+                    }
+                    area.sleeper(1).lower();
+                }
+            })
+        };
+        let leaver = {
+            let (area, queued, done, told) =
+                (area.clone(), queued.clone(), done.clone(), told.clone());
+            thread::spawn(move || {
+                while told.load(Ordering::Acquire) == 0 {
+                    if work(&queued, &done, &area) {
+                        continue;
+                    }
+                    area.sleeper(0).raise();
+                    let any = queued.load(Ordering::Relaxed) | told.load(Ordering::Relaxed);
+                    if any == 0 {
+                        area.parks[0].park();
+                    }
+                    area.sleeper(0).lower();
+                }
+                let hands_on = !planted("nobody hands on");
+                if hands_on && queued.load(Ordering::Relaxed) != 0 && area.sleeper(1).take() {
+                    area.parks[1].wake();
+                }
+            })
+        };
+        queued.swap(1, Ordering::AcqRel);
+        if let Some(index) = (0..2).find(|&index| area.sleeper(index).take()) {
+            area.parks[index].wake();
+        }
+        told.store(1, Ordering::Release);
+        if area.sleeper(0).take() {
+            area.parks[0].wake();
+        }
+        leaver.join().expect("the waiter goes on");
+        worker.join().expect("the work is done");
+    });
+}
+
+#[test]
+fn planted_in_work() {
+    catches("nobody hands on", "work_reaches_one_who_does_it");
+}
+
 /// The monitor and the guest each ring the other: a request and its answer. At
 /// most 3 preemptions.
 #[test]

@@ -4,8 +4,8 @@
 use arca_tests::guest::{Ended, Guest};
 use arca_tests::local::free_port;
 use arca_tests::service;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 fn get(options: &[&str], url: &str) -> Ended {
     Guest::start(options, "http-get", &[url]).finish()
@@ -17,7 +17,7 @@ fn connecting_anywhere_but_to_loopback_is_denied() {
     for (host, named) in [
         ("192.0.2.1", "192.0.2.1:81"),
         ("[2001:db8::1]", "[2001:db8::1]:81"),
-        ("[::ffff:192.0.2.1]", "[::ffff:192.0.2.1]:81"),
+        ("[::ffff:192.0.2.1]", "192.0.2.1:81"),
     ] {
         let ended = get(&[], &format!("http://{host}:81/"));
         ended
@@ -54,6 +54,14 @@ fn a_name_is_judged_by_its_addresses() {
     let ended = get(&["--allow-connect", "no-such-host.invalid"], &url);
     ended.expect_code(125).expect_stderr("no-such-host.invalid");
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+}
+
+/// The port that the echo server says, whatever the log says about it before.
+fn listening_port(guest: &Guest) -> u16 {
+    let line = guest.wait_for("echo_server] listening on ");
+    let port = line.trim().rsplit(':').next();
+    port.and_then(|port| port.parse().ok())
+        .unwrap_or_else(|| panic!("no port in {line}"))
 }
 
 /// A word there and back.
@@ -93,6 +101,47 @@ fn an_option_widens_where_it_may_listen() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn a_rule_for_one_family_opens_no_other() {
+    let guest = Guest::start(&["--allow-listen", "::/0"], "echo-server", &["0", "::"]);
+    guest.wait_for("listening on [::]:0 is without IPv4; --allow-listen 0.0.0.0:0 would");
+    let port = listening_port(&guest);
+    speak((Ipv6Addr::LOCALHOST, port).into());
+    let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop);
+    let refused = refused.map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::ConnectionRefused));
+    // With both, both.
+    let options = ["--allow-listen", "::/0", "--allow-listen", "0.0.0.0:0"];
+    let guest = Guest::start(&options, "echo-server", &["0", "::"]);
+    let port = guest.address().port();
+    speak((Ipv6Addr::LOCALHOST, port).into());
+    speak((Ipv4Addr::LOCALHOST, port).into());
+}
+
+#[test]
+fn an_ipv4_rule_written_as_ipv6_is_one() {
+    // Allowed, and no address of this host.
+    for rule in ["::ffff:192.0.2.0/120", "[::ffff:192.0.2.1]:83"] {
+        let options = ["--allow-listen", rule];
+        for address in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            let ended = Guest::start(&options, "echo-server", &["83", address]).finish();
+            ended.expect_code(1);
+            let denied = ended.stderr.contains("not allowed by the host's policy");
+            assert!(!denied, "{rule} {address}: {}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_guest_without_names_asks_no_name_server_itself() {
+    let ended = get(&["--no-names"], "http://127.0.0.53:53/");
+    ended
+        .expect_code(1)
+        .expect_stderr("--allow-connect 127.0.0.53:53 would allow it");
+    let ended = get(&[], "http://127.0.0.53:853/");
+    assert!(!ended.stderr.contains("policy"), "{}", ended.stderr);
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct AccessOptions {
     #[arg(long, value_name = "RULE")]
     pub allow_connect: Vec<Rule>,
     /// Let the guest listen there, besides on this host's loopback: an address or
-    /// network, with ports
+    /// network, with ports. [::] takes IPv4 too where 0.0.0.0 is allowed as well
     #[arg(long, value_name = "RULE")]
     pub allow_listen: Vec<Rule>,
     /// Bind the guest's listener on a port to this address of the host; the
@@ -23,7 +23,8 @@ pub struct AccessOptions {
     #[arg(long, value_name = "HOST:PORT[=GUEST_PORT]", value_parser = parse_publish)]
     pub publish: Vec<(SocketAddr, u16)>,
     /// Resolve no host names for the guest: a question alone already reaches the
-    /// host's name servers
+    /// host's name servers. Nor may it ask one itself: a rule for all ports does not
+    /// cover ports 53 and 853 then, one that names them does
     #[arg(long)]
     pub no_names: bool,
     /// Most connections that the guest may have

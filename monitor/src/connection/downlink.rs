@@ -1,6 +1,6 @@
 //! From TCP to Arca.
 
-use super::{CHUNK, Connection, Leaving};
+use super::{CHUNK, Connection, Leaving, spent};
 use crate::relay::Relay;
 use crate::sys;
 use arca_shared::ring::Lie;
@@ -85,7 +85,7 @@ impl Connection {
                     }
                     let full = self.to_arca.free()? < self.to_arca.capacity() / 2;
                     relay.wakes.came(len, full);
-                    budget -= len.min(budget);
+                    budget = spent(budget, len);
                     relay.stats.bytes_from_tcp += len as u64;
                     // A short count: nothing is left, unless an end or an error
                     // is, and epoll says when there is more.

@@ -63,6 +63,15 @@ use socket2::Socket;
 /// other can already do with the one before.
 const CHUNK: usize = 128 << 10;
 
+/// Bytes of its budget that a call costs a connection, however few it moved: whoever
+/// gives or takes a byte at a time has no more calls in a turn than others.
+const CALL: usize = 4 << 10;
+
+/// What is left of a budget after a call that moved `len` bytes.
+fn spent(budget: usize, len: usize) -> usize {
+    budget.saturating_sub(len.max(CALL))
+}
+
 /// What is left to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {

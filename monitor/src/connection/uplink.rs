@@ -1,6 +1,6 @@
 //! From Arca to TCP.
 
-use super::{CHUNK, Connection};
+use super::{CHUNK, Connection, spent};
 use crate::relay::Relay;
 use crate::sys;
 use arca_shared::ring::Lie;
@@ -119,7 +119,7 @@ impl Connection {
                     // A short count: the socket's buffer is full, and epoll
                     // says when it is not.
                     self.ready.writable = len == data.len();
-                    budget -= len.min(budget);
+                    budget = spent(budget, len);
                     relay.stats.bytes_to_tcp += len as u64;
                     relay.wakes.sent(len);
                     let more = more || !self.ready.writable;

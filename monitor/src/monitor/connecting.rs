@@ -8,7 +8,7 @@ use super::{Dispatch, Monitor};
 use crate::control::{Ticket, Waiting};
 use crate::policy;
 use crate::reactor::Source;
-use crate::resolver::Resolver;
+use crate::resolver::{News, Resolver};
 use crate::sys;
 use crate::violation::Violation;
 use arca_shared::errno::Errno as WireErrno;
@@ -115,7 +115,7 @@ impl Monitor {
         if self.resolver.is_none() {
             let resolver =
                 Resolver::new(self.config.limits.lookups).map_err(|error| sys::errno_of(&error))?;
-            self.reactor.add(resolver.done(), Source::Resolver)?;
+            self.reactor.add(resolver.told(), Source::Resolver)?;
             self.resolver = Some(resolver);
         }
         Ok(())
@@ -131,12 +131,19 @@ impl Monitor {
 
     /// Takes what the resolver found.
     pub(super) fn take_resolved(&mut self) -> Result<(), Violation> {
-        while let Some(resolved) = self.resolver.as_mut().and_then(Resolver::take) {
-            // One that was given up meanwhile is not found.
-            if let Some(attempt) = self.attempts.get_mut(resolved.attempt) {
-                attempt.goal.remaining = resolved.addresses.into();
-                attempt.goal.error = Some(NO_SUCH_NAME);
-                self.on_attempt(resolved.attempt)?;
+        while let Some(news) = self.resolver.as_mut().and_then(Resolver::take) {
+            match news {
+                News::Resolved { attempt, addresses } => {
+                    // One that was given up meanwhile is not found.
+                    if let Some(waiting) = self.attempts.get_mut(attempt) {
+                        waiting.goal.remaining = addresses.into();
+                        waiting.goal.error = Some(NO_SUCH_NAME);
+                        self.on_attempt(attempt)?;
+                    }
+                }
+                News::NoThread(error) => self.relay.warn(format_args!(
+                    "no further thread to resolve names: {error}; they wait for those there are"
+                )),
             }
         }
         Ok(())
@@ -258,8 +265,9 @@ impl Monitor {
 
     fn start_trial(&mut self, address: SocketAddr) -> Result<Trial, WireErrno> {
         if !self.policy.allows_connect(address) {
+            let rule = policy::Rule::exactly(address);
             self.relay.warn(format_args!(
-                "connecting to {address} is denied; --allow-connect {address} would allow it"
+                "connecting to {address} is denied; --allow-connect {rule} would allow it"
             ));
             return Err(WireErrno::EACCES);
         }

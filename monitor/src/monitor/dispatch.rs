@@ -5,7 +5,7 @@ use super::connecting::Goal;
 use crate::control::Waiting;
 use crate::listener::{Listener, Wait};
 use crate::options;
-use crate::policy::Bind;
+use crate::policy::{Bind, Rule};
 use crate::sys;
 use crate::violation::{Violation, is_reply_code};
 use arca_shared::errno::Errno;
@@ -130,16 +130,26 @@ impl Monitor {
         let bind = self.policy.bind(asked);
         let address = match bind {
             Bind::Asked(address) | Bind::Published(address) => address,
-            Bind::Narrowed(address) => {
+            Bind::WithoutIpv4(address) => {
+                let port = asked.port();
                 self.relay.log(
                     Level::Info,
-                    format_args!("listening on {asked} is narrowed to {address}; --allow-listen {asked} would allow it"),
+                    format_args!("listening on {asked} is without IPv4; --allow-listen 0.0.0.0:{port} would allow that too"),
+                );
+                address
+            }
+            Bind::Narrowed(address) => {
+                let rule = Rule::exactly(asked);
+                self.relay.log(
+                    Level::Info,
+                    format_args!("listening on {asked} is narrowed to {address}; --allow-listen {rule} would allow it"),
                 );
                 address
             }
             Bind::Denied => {
+                let rule = Rule::exactly(asked);
                 self.relay.warn(format_args!(
-                    "listening on {asked} is denied; --allow-listen {asked} would allow it"
+                    "listening on {asked} is denied; --allow-listen {rule} would allow it"
                 ));
                 return Err(Errno::EACCES);
             }
@@ -147,7 +157,8 @@ impl Monitor {
         if self.listeners.is_full() {
             return Err(Errno::ENFILE);
         }
-        let listener = Listener::bind(address, backlog)?;
+        let only_v6 = matches!(bind, Bind::WithoutIpv4(_));
+        let listener = Listener::bind(address, only_v6, backlog)?;
         let local = listener.local;
         let id = self.listeners.insert(|_| listener).ok_or(Errno::ENFILE)?;
         if let Some(listener) = self.listeners.get(id)

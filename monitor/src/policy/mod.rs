@@ -8,6 +8,9 @@ pub use rule::{Rule, RuleError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
+/// Ports of name servers that are asked over TCP: DNS, and DNS over TLS.
+pub const NAME_SERVER_PORTS: [u16; 2] = [53, 853];
+
 /// The user's choice of what the guest may reach.
 #[derive(Clone, Debug)]
 pub struct PolicyConfig {
@@ -17,12 +20,15 @@ pub struct PolicyConfig {
     /// Where it may listen.
     pub allow_listen: Vec<Rule>,
     /// Host address and guest port: a listener on that port of the guest is
-    /// bound to that address of the host, whatever `allow_listen` says. Of more
-    /// than one entry for a port, the first counts.
+    /// bound to that address of the host, whatever `allow_listen` says, and as
+    /// the host binds it: `[::]` takes IPv4 too, unless the host is set up
+    /// otherwise. Of more than one entry for a port, the first counts.
     pub publish: Vec<(SocketAddr, u16)>,
     /// Whether the guest may connect to a host by its name. What a name resolves
     /// to must be allowed all the same; but the question alone already goes to
-    /// the host's name servers.
+    /// the host's name servers. Where it may not, it may not ask a name server
+    /// itself either: a rule for all ports does not cover those of name servers
+    /// ([`NAME_SERVER_PORTS`]), one that names a port or a range does.
     pub resolve_names: bool,
 }
 
@@ -71,6 +77,9 @@ pub(crate) struct Policy {
 pub(crate) enum Bind {
     /// Where it asked for.
     Asked(SocketAddr),
+    /// At the IPv6 wildcard that it asked for, without the IPv4 connections that
+    /// one takes as well.
+    WithoutIpv4(SocketAddr),
     /// Somewhere narrower than the wildcard address it asked for.
     Narrowed(SocketAddr),
     /// Where the user publishes it.
@@ -114,7 +123,13 @@ impl Policy {
 
     /// Whether the guest may connect there.
     pub(crate) fn allows_connect(&self, address: SocketAddr) -> bool {
-        allows(&self.connect, address)
+        let asks_names = !self.resolve_names && NAME_SERVER_PORTS.contains(&address.port());
+        let mut rules = self.connect.iter();
+        rules.any(|rule| rule.covers(address) && (!asks_names || rule.names_ports()))
+    }
+
+    fn allows_listen(&self, address: SocketAddr) -> bool {
+        self.listen.iter().any(|rule| rule.covers(address))
     }
 
     /// Where the guest's listener goes.
@@ -125,12 +140,17 @@ impl Policy {
         {
             return Bind::Published(*host);
         }
-        if allows(&self.listen, asked) {
-            return Bind::Asked(asked);
+        if self.allows_listen(asked) {
+            let both = asked.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, asked.port()));
+            return match both && !self.allows_listen(ipv4) {
+                true => Bind::WithoutIpv4(asked),
+                false => Bind::Asked(asked),
+            };
         }
-        if asked.ip().is_unspecified() {
-            let narrowed = SocketAddr::new(loopback_of(asked.ip()), asked.port());
-            if allows(&self.listen, narrowed) {
+        if let Some(loopback) = loopback_for(asked.ip()) {
+            let narrowed = SocketAddr::new(loopback, asked.port());
+            if self.allows_listen(narrowed) {
                 return Bind::Narrowed(narrowed);
             }
         }
@@ -138,29 +158,23 @@ impl Policy {
     }
 }
 
-/// Whether a rule covers the address. An IPv4 address written as IPv6 is the
-/// IPv4 address.
-fn allows(rules: &[Rule], address: SocketAddr) -> bool {
-    let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
-    rules.iter().any(|rule| rule.covers(canonical))
-}
-
-/// The loopback address of the same family.
-fn loopback_of(ip: IpAddr) -> IpAddr {
-    match ip {
+/// The loopback address of the same family, written in the same way, if that is a
+/// wildcard.
+fn loopback_for(ip: IpAddr) -> Option<IpAddr> {
+    let loopback = match ip {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+            Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()
+        }
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    }
+    };
+    ip.to_canonical().is_unspecified().then_some(loopback)
 }
 
 /// Where a connect really goes: the kernel takes "no address" as this host.
 pub(crate) fn destination(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().to_canonical().is_unspecified() {
-        let v4 = address.ip().to_canonical().is_ipv4();
-        address.set_ip(match v4 {
-            true => Ipv4Addr::LOCALHOST.into(),
-            false => Ipv6Addr::LOCALHOST.into(),
-        });
+    if let Some(loopback) = loopback_for(address.ip()) {
+        address.set_ip(loopback.to_canonical());
     }
     address
 }
@@ -172,9 +186,10 @@ impl Ports {
 }
 
 impl Rule {
-    /// Whether the address is one of the rule's.
+    /// Whether the address is one of the rule's. An IPv4 address written as IPv6 is
+    /// the IPv4 address.
     fn covers(&self, address: SocketAddr) -> bool {
-        let host = match (&self.host, address.ip()) {
+        let host = match (&self.host, address.ip().to_canonical()) {
             (Host::Any, _) => true,
             (Host::Network { ip, bits }, address) => in_network(*ip, *bits, address),
             (Host::Name(_), _) => false,
@@ -206,6 +221,8 @@ fn in_network(network: IpAddr, bits: u8, address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::net::{SocketAddrV4, SocketAddrV6};
 
     fn policy(connect: &[&str], listen: &[&str]) -> Policy {
         let parse = |rules: &[&str]| rules.iter().map(|r| r.parse().expect(r)).collect();
@@ -306,6 +323,121 @@ mod tests {
             };
             let policy = Policy::new(&config).expect("no names");
             assert_eq!(policy.resolves_names(), resolve_names);
+        }
+    }
+
+    #[test]
+    fn an_ipv6_rule_opens_no_ipv4() {
+        let wildcard = address("[::]:80");
+        for (rules, bind) in [
+            (&["::/0"][..], Bind::WithoutIpv4(wildcard)),
+            (&["[::]:80"], Bind::WithoutIpv4(wildcard)),
+            (&["::/0", "127.0.0.0/8"], Bind::WithoutIpv4(wildcard)),
+            (&["::/0", "0.0.0.0/0:81"], Bind::WithoutIpv4(wildcard)),
+            (&["::/0", "0.0.0.0/0:80"], Bind::Asked(wildcard)),
+            (&["[::]:80", "0.0.0.0:80"], Bind::Asked(wildcard)),
+            (&["any"], Bind::Asked(wildcard)),
+            (&["0.0.0.0/0", "::1"], Bind::Narrowed(address("[::1]:80"))),
+            (&["::1"], Bind::Narrowed(address("[::1]:80"))),
+            (&["0.0.0.0/0"], Bind::Denied),
+        ] {
+            assert_eq!(policy(&[], rules).bind(wildcard), bind, "{rules:?}");
+        }
+        // An IPv4 wildcard written as IPv6 is one of IPv4's.
+        let mapped = address("[::ffff:0.0.0.0]:80");
+        let narrowed = address("[::ffff:127.0.0.1]:80");
+        for (rule, bind) in [
+            ("0.0.0.0", Bind::Asked(mapped)),
+            ("127.0.0.0/8", Bind::Narrowed(narrowed)),
+            ("::/0", Bind::Denied),
+        ] {
+            assert_eq!(policy(&[], &[rule]).bind(mapped), bind, "{rule}");
+        }
+        assert!(!policy(&["::/0"], &[]).allows_connect(address("[::ffff:1.2.3.4]:80")));
+    }
+
+    #[test]
+    fn without_names_name_servers_must_be_allowed_by_their_port() {
+        let policy = |rules: &[&str]| {
+            let rules = rules.iter().map(|rule| rule.parse().expect(rule));
+            let config = PolicyConfig {
+                allow_connect: Rule::loopback().into_iter().chain(rules).collect(),
+                resolve_names: false,
+                ..PolicyConfig::default()
+            };
+            Policy::new(&config).expect("no names")
+        };
+        for server in [
+            "127.0.0.53:53",
+            "[::1]:53",
+            "[::ffff:127.0.0.1]:853",
+            "9.9.9.9:53",
+        ] {
+            let server = address(server);
+            assert!(!policy(&["any"]).allows_connect(server), "{server}");
+            let named = Rule::exactly(server).to_string();
+            assert!(policy(&[&named]).allows_connect(server), "{server}");
+            assert!(policy(&["*:1-1000"]).allows_connect(server), "{server}");
+        }
+        assert!(policy(&[]).allows_connect(address("127.0.0.53:54")));
+    }
+
+    /// Addresses of every kind that is treated in a way of its own, and others.
+    fn any_address() -> impl Strategy<Value = SocketAddr> {
+        let v4 = prop_oneof![
+            any::<Ipv4Addr>(),
+            Just(Ipv4Addr::UNSPECIFIED),
+            Just(Ipv4Addr::LOCALHOST),
+        ];
+        let ip = prop_oneof![
+            v4.clone().prop_map(IpAddr::V4),
+            v4.clone().prop_map(|ip| ip.to_ipv6_mapped().into()),
+            v4.prop_map(|ip| ip.to_ipv6_compatible().into()),
+            any::<Ipv6Addr>().prop_map(IpAddr::V6),
+            Just(Ipv6Addr::UNSPECIFIED.into()),
+            Just(Ipv6Addr::LOCALHOST.into()),
+        ];
+        let port = prop_oneof![any::<u16>(), Just(0), Just(53), Just(80)];
+        (ip, port, any::<u32>(), any::<u32>()).prop_map(|(ip, port, flow, scope)| match ip {
+            IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, flow, scope).into(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_option_that_is_named_allows_what_was_denied_and_nothing_else(
+            denied in any_address(),
+            other in any_address(),
+            names: bool,
+        ) {
+            let option = Rule::exactly(denied).to_string();
+            let rule: Rule = option.parse().expect("what is recommended is a rule");
+            let closed = PolicyConfig {
+                allow_connect: Vec::new(),
+                allow_listen: Vec::new(),
+                publish: Vec::new(),
+                resolve_names: names,
+            };
+            let open = PolicyConfig {
+                allow_connect: vec![rule.clone()],
+                allow_listen: vec![rule],
+                ..closed.clone()
+            };
+            let (closed, open) = (Policy::new(&closed)?, Policy::new(&open)?);
+            prop_assert!(!closed.allows_connect(denied) && open.allows_connect(denied));
+            prop_assert_eq!(closed.bind(denied), Bind::Denied);
+            let bind = open.bind(denied);
+            let both = denied.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            match both {
+                // Half of it; what is said then names the other half.
+                true => prop_assert_eq!(bind, Bind::WithoutIpv4(denied)),
+                false => prop_assert_eq!(bind, Bind::Asked(denied)),
+            }
+            let same = (other.ip().to_canonical(), other.port())
+                == (denied.ip().to_canonical(), denied.port());
+            prop_assert_eq!(open.allows_connect(other), same);
+            prop_assert_eq!(open.bind(other) == Bind::Asked(other), same && !both);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One rule of the policy, as the user writes it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// Addresses and ports that the guest may reach. Written as
@@ -14,6 +15,11 @@ use std::str::FromStr;
 /// | `10.0.0.0/8:80-90`, `[fe80::/10]:80-90` | a range of ports |
 /// | `*:8000-9000` | these ports everywhere |
 /// | `example.org:443` | the addresses of a host (to connect only) |
+///
+/// An IPv4 address written as IPv6 (`::ffff:10.0.0.5`) is the IPv4 address, in a
+/// rule and where the guest asks for it; an IPv6 network holds no such address. A
+/// rule is for an address in every zone (`%eth0`). Port 0 stands, where the guest
+/// listens, for a port of the host's choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) host: Host,
@@ -39,6 +45,9 @@ const ALL_PORTS: Ports = Ports {
     last: u16::MAX,
 };
 
+/// Bits of an IPv6 address that say that it is an IPv4 address.
+const MAPPED_BITS: u8 = 96;
+
 /// Why a text is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not ADDRESS[/BITS][:PORT[-PORT]], \"*\" or \"any\": {why}")]
@@ -61,6 +70,17 @@ impl Rule {
         ]
     }
 
+    /// The rule that covers one address and port, and nothing else.
+    pub(crate) fn exactly(address: SocketAddr) -> Self {
+        let (first, last) = (address.port(), address.port());
+        Self::address(address.ip(), Ports { first, last })
+    }
+
+    /// Whether the rule says which ports it is for.
+    pub(super) fn names_ports(&self) -> bool {
+        self.ports != ALL_PORTS
+    }
+
     /// The rule for one address.
     pub(super) fn address(ip: IpAddr, ports: Ports) -> Self {
         let ip = ip.to_canonical();
@@ -80,6 +100,35 @@ impl FromStr for Rule {
             text: text.to_owned(),
             why,
         })
+    }
+}
+
+/// The rule as it can be written.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.names_ports();
+        match &self.host {
+            Host::Any if named => f.write_str("*")?,
+            Host::Any => f.write_str("any")?,
+            Host::Name(name) => f.write_str(name)?,
+            Host::Network { ip, bits } => {
+                let whole = *bits == if ip.is_ipv4() { 32 } else { 128 };
+                let network = match whole {
+                    true => format!("{ip}"),
+                    false => format!("{ip}/{bits}"),
+                };
+                match named && ip.is_ipv6() {
+                    true => write!(f, "[{network}]")?,
+                    false => f.write_str(&network)?,
+                }
+            }
+        }
+        let Ports { first, last } = self.ports;
+        match named {
+            false => Ok(()),
+            true if first == last => write!(f, ":{first}"),
+            true => write!(f, ":{first}-{last}"),
+        }
     }
 }
 
@@ -126,7 +175,7 @@ fn parse_host(host: &str) -> Result<Host, &'static str> {
     let Ok(ip) = address.parse::<IpAddr>() else {
         return parse_name(host);
     };
-    let most = if ip.is_ipv4() { 32 } else { 128 };
+    let most: u8 = if ip.is_ipv4() { 32 } else { 128 };
     let bits = match bits {
         None => most,
         Some(bits) => bits.parse().map_err(|_| "the bits are not a number")?,
@@ -134,6 +183,13 @@ fn parse_host(host: &str) -> Result<Host, &'static str> {
     if bits > most {
         return Err("an address of that family has fewer bits");
     }
+    let canonical = ip.to_canonical();
+    if canonical.is_ipv4() == ip.is_ipv4() {
+        return Ok(Host::Network { ip, bits });
+    }
+    let bits = bits.checked_sub(MAPPED_BITS);
+    let bits = bits.ok_or("an IPv4 network written as IPv6 has 96 bits or more")?;
+    let ip = canonical;
     Ok(Host::Network { ip, bits })
 }
 
@@ -167,6 +223,40 @@ fn parse_ports(ports: &str) -> Result<Ports, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn any_rule() -> impl Strategy<Value = Rule> {
+        let network = |ip: IpAddr, bits: u8| {
+            let ip = ip.to_canonical();
+            let most = if ip.is_ipv4() { 32 } else { 128 };
+            let bits = bits % (most + 1);
+            Host::Network { ip, bits }
+        };
+        let host = prop_oneof![
+            Just(Host::Any),
+            "[a-z][a-z0-9.-]{0,20}".prop_map(Host::Name),
+            (any::<IpAddr>(), any::<u8>()).prop_map(move |(ip, bits)| network(ip, bits)),
+        ];
+        let ports = prop_oneof![
+            Just(ALL_PORTS),
+            any::<(u16, u16)>().prop_map(|(a, b)| Ports {
+                first: a.min(b),
+                last: a.max(b)
+            }),
+        ];
+        let rule = (host, ports).prop_map(|(host, ports)| Rule { host, ports });
+        rule.prop_filter("a name that means something else", |rule| {
+            rule.host != Host::Name("any".to_owned())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_is_written_as_it_is_read(rule in any_rule()) {
+            let text = rule.to_string();
+            prop_assert_eq!(text.parse(), Ok(rule), "{}", text);
+        }
+    }
 
     #[test]
     fn what_is_written_is_what_is_meant() {
@@ -186,6 +276,12 @@ mod tests {
             ("fe80::/10", network("fe80::", 10, 0, 65535)),
             ("[fe80::/10]:7", network("fe80::", 10, 7, 7)),
             ("0.0.0.0/0:*", network("0.0.0.0", 0, 0, 65535)),
+            ("::ffff:10.0.0.5", network("10.0.0.5", 32, 0, 65535)),
+            ("[::ffff:10.0.0.5]:7", network("10.0.0.5", 32, 7, 7)),
+            ("::ffff:10.0.0.0/104", network("10.0.0.0", 8, 0, 65535)),
+            ("[::ffff:0:0/96]:7", network("0.0.0.0", 0, 7, 7)),
+            // Not IPv4: compatible, not mapped.
+            ("::10.0.0.5", network("::10.0.0.5", 128, 0, 65535)),
         ] {
             assert_eq!(text.parse(), Ok(rule), "{text}");
         }
@@ -215,6 +311,9 @@ mod tests {
             "[10.0.0.1]:80",
             "a b",
             "10.0.0.1/8/9",
+            "::ffff:10.0.0.0/95",
+            "fe80::1%lo",
+            "[fe80::1%1]:80",
         ] {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }

@@ -312,17 +312,17 @@ fn a_sleep_that_was_chosen_says_nothing_about_looking() {
 #[test]
 fn one_sleeper_that_sleeps_is_woken() {
     let peer = Peer::new(Machine::default(), 3, 64);
-    peer.reactor.wake_sleeper();
+    peer.reactor.wake_worker();
     assert_eq!(peer.machine.events(), []);
     peer.notify.vcpu(1).raise();
     peer.notify.vcpu(2).raise();
     peer.notify.vcpu(3).raise();
     for expected in [1, 2] {
-        peer.reactor.wake_sleeper();
+        peer.reactor.wake_worker();
         assert_eq!(peer.machine.events(), [Event::Kick(expected)]);
         assert!(!peer.notify.vcpu(expected).sleeps());
     }
-    peer.reactor.wake_sleeper();
+    peer.reactor.wake_worker();
     assert_eq!(peer.machine.events(), [], "the fourth is not ours");
 }
 

@@ -160,11 +160,34 @@ unsafe impl RingMemory for ArenaRing {
         // SAFETY: the caller keeps the range inside the data and the source
         // apart from it.
         unsafe { core::ptr::copy_nonoverlapping(source, self.data.as_ptr().add(position), len) }
+        forget_what_memory_held();
     }
 
     unsafe fn copy_out(&self, position: usize, target: *mut u8, len: usize) {
         // SAFETY: the caller keeps the range inside the data and the target
         // apart from it.
         unsafe { core::ptr::copy_nonoverlapping(self.data.as_ptr().add(position), target, len) }
+        forget_what_memory_held();
     }
+}
+
+/// Ends a copy between a ring and private memory, so that what is private is what
+/// was copied.
+///
+/// The compiler takes the ring's bytes for memory that only this program changes. A
+/// copy of a few bytes it may make by itself; left alone, it might read the ring once
+/// more where the program reads its copy, since both hold the same by its lights: a
+/// length that was checked would be another when it is used. It might as well read
+/// what was put into a ring back from there. An assembly block that is not `nomem`
+/// may, for all the compiler knows, change all memory that others can reach: the
+/// ring and the copy hold the same no longer, and no read moves across. Inside the
+/// copy a byte may be read twice, which is no harm: one of the two is what is there
+/// afterwards, and nothing has been decided by the other.
+///
+/// Volatile copies would promise the same, a byte or a word at a time. This costs no
+/// instruction.
+#[inline(always)]
+fn forget_what_memory_held() {
+    // SAFETY: no instruction: nothing is read, written or changed.
+    unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
 }

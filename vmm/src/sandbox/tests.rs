@@ -175,6 +175,9 @@ fn the_relay_has_the_options_it_uses_and_no_other() {
     }
 }
 
+/// A name, the roles, the call with its arguments, and whether they may make it.
+type Case<'a> = (&'a str, &'a [Role], libc::c_long, [i64; 6], bool);
+
 #[test]
 fn arguments_are_those_of_the_threads_work() {
     let page = 4096;
@@ -184,7 +187,7 @@ fn arguments_are_those_of_the_threads_work() {
     let send = |flags: i32, address| [-1, 0, 0, i64::from(flags), address, 0];
     let message = |flags: i32| [-1, 0, i64::from(flags), 0, 0, 0];
     let mine = i64::from(libc::FUTEX_PRIVATE_FLAG);
-    let cases: &[(&str, &[Role], libc::c_long, [i64; 6], bool)] = &[
+    let cases: &[Case<'_>] = &[
         (
             "discard",
             &ROLES,

@@ -1,0 +1,198 @@
+//! Tests of how a wake is handed on, on a machine of one thread, which is one sleeper
+//! after the other.
+
+use super::*;
+use crate::testing::test_arena;
+use alloc::boxed::Box;
+use core::sync::atomic::AtomicUsize;
+
+const SLEEPERS: usize = 3;
+
+/// What a sleeper's park does.
+type Hook = Box<dyn Fn(&Arc<Machine>, Option<u64>) + Send + Sync>;
+
+/// A machine of one thread, which is one sleeper after the other.
+struct Machine {
+    current: AtomicUsize,
+    queued: AtomicBool,
+    may_work: [AtomicBool; SLEEPERS],
+    kicked: Mutex<Vec<usize>>,
+    parks: Mutex<Vec<Hook>>,
+    itself: Mutex<Option<Arc<Machine>>>,
+}
+
+impl Platform for Machine {
+    fn ring_doorbell(&self) {}
+
+    fn current(&self) -> usize {
+        self.current.load(Ordering::SeqCst)
+    }
+
+    fn park(&self, deadline: Option<u64>) {
+        let hook = self.parks.lock().pop().expect("a park was expected");
+        let itself = self.itself.lock().clone().expect("set when it was made");
+        hook(&itself, deadline);
+    }
+
+    fn kick(&self, sleeper: usize) {
+        self.kicked.lock().push(sleeper);
+    }
+
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn has_work(&self) -> bool {
+        self.work_waits() && self.may_work(self.current())
+    }
+
+    fn work_waits(&self) -> bool {
+        self.queued.load(Ordering::SeqCst)
+    }
+
+    fn may_work(&self, sleeper: usize) -> bool {
+        self.may_work[sleeper].load(Ordering::SeqCst)
+    }
+}
+
+impl Machine {
+    fn new() -> (Arc<Self>, Arc<Reactor>) {
+        let machine = Arc::new(Self {
+            current: AtomicUsize::new(0),
+            queued: AtomicBool::new(false),
+            may_work: [const { AtomicBool::new(true) }; SLEEPERS],
+            kicked: Mutex::new(Vec::new()),
+            parks: Mutex::new(Vec::new()),
+            itself: Mutex::new(None),
+        });
+        *machine.itself.lock() = Some(machine.clone());
+        let arena = test_arena(256);
+        let reactor = Reactor::new(&arena, 0, machine.clone(), SLEEPERS).expect("fits");
+        (machine, reactor)
+    }
+
+    /// What the next park does.
+    fn on_park(&self, hook: impl Fn(&Arc<Machine>, Option<u64>) + Send + Sync + 'static) {
+        self.parks.lock().push(Box::new(hook));
+    }
+
+    fn kicked(&self) -> Vec<usize> {
+        core::mem::take(&mut self.kicked.lock())
+    }
+}
+
+/// A future that is ready once it is told, and its waker by then.
+#[derive(Clone, Default)]
+struct Told(Arc<(AtomicBool, Mutex<Option<Waker>>)>);
+
+impl Told {
+    fn tell(&self) {
+        self.0.0.store(true, Ordering::SeqCst);
+        self.0.1.lock().take().expect("it was polled").wake();
+    }
+}
+
+impl Future for Told {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.0.0.load(Ordering::SeqCst) {
+            return Poll::Ready(());
+        }
+        *self.0.1.lock() = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[test]
+fn a_wake_for_work_goes_to_one_that_may_do_it() {
+    let (machine, reactor) = Machine::new();
+    for sleeper in [1, 2] {
+        reactor.shared.notify.vcpu(sleeper).raise();
+    }
+    machine.may_work[1].store(false, Ordering::SeqCst);
+    reactor.wake_worker();
+    assert_eq!(machine.kicked(), [2]);
+    reactor.wake_worker();
+    assert_eq!(machine.kicked(), [], "nobody is left who may");
+}
+
+#[test]
+fn one_that_goes_to_sleep_beside_work_that_it_may_not_do_hands_it_on() {
+    let (machine, reactor) = Machine::new();
+    reactor.shared.notify.vcpu(2).raise();
+    machine.may_work[0].store(false, Ordering::SeqCst);
+    machine.queued.store(true, Ordering::SeqCst);
+    machine.on_park(|machine, _| assert_eq!(machine.kicked(), [2], "before it sleeps"));
+    reactor.wait(&|| false);
+}
+
+#[test]
+fn one_that_goes_on_with_its_own_hands_work_and_marks_on() {
+    for (queued, marked) in [(true, false), (false, true), (false, false)] {
+        let (machine, reactor) = Machine::new();
+        reactor.shared.notify.vcpu(2).raise();
+        let (told, heard) = (Told::default(), Arc::new(Heard::default()));
+        reactor.register(Slot(7), heard.clone());
+        let (teller, waking) = (told.clone(), reactor.clone());
+        machine.on_park(move |machine, _| {
+            // Its wake is spent on both.
+            assert!(waking.shared.notify.vcpu(0).take(), "it sleeps");
+            machine.queued.store(queued, Ordering::SeqCst);
+            if marked {
+                waking.shared.notify.to_guest().mark(Slot(7));
+            }
+            teller.tell();
+        });
+        reactor.block_on(told);
+        assert_eq!(machine.kicked(), if queued { [2].as_slice() } else { &[] });
+        assert_eq!(heard.0.load(Ordering::SeqCst), marked);
+    }
+}
+
+#[derive(Default)]
+struct Heard(AtomicBool);
+
+impl OnReady for Heard {
+    fn ready(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn one_that_goes_on_with_its_own_leaves_no_timer_alone() {
+    for attended in [false, true] {
+        let (machine, reactor) = Machine::new();
+        let mut timer = pin!(reactor.sleep_until(1000));
+        let poll = |timer: Pin<&mut Timer>| {
+            let pending = timer.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(pending.is_pending());
+        };
+        if attended {
+            poll(timer.as_mut());
+        }
+        // Another one sleeps, with the timer or before it is set.
+        let (told, within) = (Told::default(), reactor.clone());
+        let teller = told.clone();
+        machine.on_park(move |machine, _| {
+            teller.tell();
+            assert_eq!(machine.kicked(), [0]);
+        });
+        machine.on_park(move |machine, deadline| {
+            assert_eq!(deadline, attended.then_some(1000));
+            machine.current.store(0, Ordering::SeqCst);
+            let mut timer = pin!(within.sleep_until(1000));
+            if !attended {
+                poll(timer.as_mut());
+                // Told of it, and told no more.
+                assert_eq!(machine.kicked(), [2]);
+                within.shared.notify.vcpu(2).raise();
+            }
+            within.block_on(told.clone());
+            let handed = if attended { [].as_slice() } else { &[2] };
+            assert_eq!(machine.kicked(), handed);
+        });
+        machine.current.store(2, Ordering::SeqCst);
+        reactor.wait(&|| false);
+    }
+}
