@@ -5,8 +5,8 @@
 
 use allocator_api2::alloc::{Allocator, Layout};
 use arbitrary::Arbitrary;
-use arca_shared::arena::Arena;
-use arca_shared::buddy::{BuddyAllocator, MIN_BLOCK};
+use arca_shared::memory::Arena;
+use arca_shared::memory::{BuddyAllocator, MIN_BLOCK};
 use libfuzzer_sys::fuzz_target;
 use std::ptr::NonNull;
 

@@ -5,9 +5,9 @@
 #![no_main]
 
 use arca_fuzz::Memory;
-use arca_shared::boot::PipePlace;
-use arca_shared::frame::{Frame, FrameError, MAX_FRAME};
-use arca_shared::message::{Reply, Request};
+use arca_shared::pipe::PipePlace;
+use arca_shared::protocol::frame::{Frame, FrameError, MAX_FRAME};
+use arca_shared::protocol::message::{Reply, Request};
 use arca_shared::pipe::{BidirectionalPipe, Side};
 use libfuzzer_sys::fuzz_target;
 

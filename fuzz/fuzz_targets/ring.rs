@@ -6,7 +6,7 @@
 
 use arbitrary::Arbitrary;
 use arca_fuzz::{Memory, telling};
-use arca_shared::boot::PipePlace;
+use arca_shared::pipe::PipePlace;
 use arca_shared::pipe::{BidirectionalPipe, RingSize, Side};
 use arca_shared::ring::{Consumer, Producer, RingHeader, RingMemory};
 use libfuzzer_sys::fuzz_target;

@@ -11,8 +11,8 @@
 use arca_fuzz::step::Step;
 use arca_fuzz::{Memory, telling};
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, VcpuWaker};
-use arca_shared::frame::{Frame, MAX_PAYLOAD};
-use arca_shared::message::{ConnectionReady, Reply, code};
+use arca_shared::protocol::frame::{Frame, MAX_PAYLOAD};
+use arca_shared::protocol::message::{ConnectionReady, Reply, code};
 use arca_shared::notify::{NotifyArea, Slot};
 use arca_shared::pipe::{BidirectionalPipe, Side};
 use arca_shared::ring::Close;
@@ -92,7 +92,7 @@ impl World {
         let arena = memory.arena();
         let link = Link::new(arena.clone(), Arc::new(Nobody), 1).ok()?;
         let control = BidirectionalPipe::join(&arena, link.control(), Side::A).ok()?;
-        let offset = arca_shared::arena::ShmOffset(link.notify_offset());
+        let offset = arca_shared::memory::ShmOffset(link.notify_offset());
         let area = NotifyArea::join(&arena, offset).ok()?;
         let monitor = Monitor::new(link, config()).ok()?;
         Some(Self {

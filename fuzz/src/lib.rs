@@ -3,7 +3,7 @@
 
 pub mod step;
 
-use arca_shared::arena::Arena;
+use arca_shared::memory::Arena;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;

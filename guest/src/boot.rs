@@ -1,6 +1,6 @@
 //! The boot information, kept for the rest of the program.
 
-use arca_shared::boot::{BootInfo, INTERFACE_VERSION};
+use arca_shared::protocol::boot::{BootInfo, INTERFACE_VERSION};
 use spin::Once;
 
 /// The interface version in the image, which the VMM compares with its own

@@ -15,7 +15,7 @@
 
 use crate::process::{self, ExitCode};
 use crate::{boot, heap, logger, runtime, stdio, vcpu};
-use arca_shared::boot::{BOOT_MAGIC, BootInfo, INTERFACE_VERSION};
+use arca_shared::protocol::boot::{BOOT_MAGIC, BootInfo, INTERFACE_VERSION};
 
 /// Starts a vCPU; the first one runs `main`. Called by what
 /// [`entry!`](crate::entry!) expands to.

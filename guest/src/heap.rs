@@ -4,7 +4,7 @@
 //! claimed at boot, but only its ends are touched then: the rest is backed by
 //! memory of the host when it is first used.
 
-use arca_shared::boot::BootInfo;
+use arca_shared::protocol::boot::BootInfo;
 use talc::TalcLock;
 use talc::source::Manual;
 

@@ -55,7 +55,7 @@ pub mod timer;
 mod uart;
 pub mod vcpu;
 
-pub use arca_shared::boot::BootInfo;
+pub use arca_shared::protocol::boot::BootInfo;
 pub use embassy_futures::{join, select, yield_now};
 pub use env::{args, random_seed};
 pub use executor::{JoinHandle, spawn};

@@ -4,15 +4,15 @@
 //! with. Text for standard error takes the same way, so that it stays in order
 //! with the records around it, and comes out as it is.
 //!
-//! How a record looks on the pipe is told at [`arca_shared::logwire`]; messages
+//! How a record looks on the pipe is told at [`arca_shared::protocol::log_record`]; messages
 //! longer than a record can be are split over several.
 
 use crate::sync::Lock;
 use crate::{boot, runtime};
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use arca_shared::logwire::{HEADER_LEN, RAW, RecordHeader};
-use arca_shared::net::StandardWriter;
+use arca_shared::client::StandardWriter;
+use arca_shared::protocol::log_record::{HEADER_LEN, RAW, RecordHeader};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 static PIPE: Lock<Option<StandardWriter>> = Lock::new(None);

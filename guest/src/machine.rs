@@ -2,7 +2,7 @@
 //! run on here.
 
 use crate::{executor, registers, time, vcpu};
-use arca_shared::platform::Platform;
+use arca_shared::client::hal::Platform;
 
 /// The vCPUs, their registers and their clock.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
-//! TCP: the types of [`arca_shared::net`] over the program's one session.
+//! TCP: the types of [`arca_shared::client`] over the program's one session.
 //!
 //! The calls mirror `std::net`. The blocking ones may be made from anywhere;
 //! from a task, the asynchronous ones are the better choice.
 
 use crate::http::Source;
 use crate::runtime;
-pub use arca_shared::errno::{Errno, ErrorKind};
-pub use arca_shared::error::Error;
-pub use arca_shared::net::{
+pub use arca_shared::client::{
     ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream, AsyncStream, Shutdown,
 };
+pub use arca_shared::errno::{Errno, ErrorKind};
+pub use arca_shared::error::Error;
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Connects to `address`, and waits until that is done.

@@ -1,9 +1,9 @@
 //! The registers of the MMIO page: how the guest talks to the VMM.
 //!
 //! There is no other way out of ring 3. Each function here is one store; what
-//! the VMM does with it is told at [`arca_shared::layout::mmio`].
+//! the VMM does with it is told at [`arca_shared::protocol::layout::mmio`].
 
-use arca_shared::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::layout::{MMIO_BASE, mmio};
 
 /// Stores `value` in the 64-bit register at `register`.
 fn write(register: u64, value: u64) {

@@ -4,10 +4,10 @@
 use crate::machine::Machine;
 use crate::{boot, executor, registers};
 use alloc::sync::Arc;
-use arca_shared::arena::Arena;
-use arca_shared::boot::BootInfo;
-use arca_shared::net::ArcaSession;
-use arca_shared::reactor::Reactor;
+use arca_shared::client::ArcaSession;
+use arca_shared::client::reactor::Reactor;
+use arca_shared::memory::Arena;
+use arca_shared::protocol::boot::BootInfo;
 use core::future::Future;
 use core::ptr::NonNull;
 use spin::Once;

@@ -15,9 +15,9 @@ use crate::{boot, logger, runtime};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use arca_shared::client::{StandardReader, StandardWriter};
 use arca_shared::errno::Errno;
 pub use arca_shared::error::Error;
-use arca_shared::net::{StandardReader, StandardWriter};
 use core::fmt;
 
 /// What a standard stream that is not there fails with.

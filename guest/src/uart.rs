@@ -3,7 +3,7 @@
 //! Every access leaves the guest, which takes tens of microseconds, so it is
 //! for a panic and for a boot that fails, not for the log.
 
-use arca_shared::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::layout::{MMIO_BASE, mmio};
 use core::fmt;
 use core::num::NonZeroUsize;
 use uart_16550::backend::MmioBackend;

@@ -4,7 +4,7 @@
 //! lets ring 3 set one. The stack pointer serves instead: each vCPU has a stack
 //! of its own, whose top it records here before anything else runs.
 
-use arca_shared::layout::{MAX_VCPUS, STACK_SIZE};
+use arca_shared::protocol::layout::{MAX_VCPUS, STACK_SIZE};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 

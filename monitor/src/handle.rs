@@ -1,9 +1,9 @@
 //! A monitor as other threads see it.
 
-use crate::notifier::GuestNotifier;
 use crate::stats::{MonitorStats, SharedStats};
+use crate::wake::notifier::GuestNotifier;
 use arca_shared::notify::Counter;
-use arca_shared::wish;
+use arca_shared::notify::request;
 use nix::sys::eventfd::EventFd;
 use std::sync::{Arc, Weak};
 
@@ -23,7 +23,7 @@ pub(crate) enum Wish {
 /// What the monitor shares with its handles.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    wish: wish::Wish,
+    wish: request::Wish,
     pub(crate) stats: SharedStats,
 }
 

@@ -14,37 +14,35 @@
 //! | [`monitor`] | the monitor and its event loop |
 //! | `connection` | the state machine of one connection |
 //! | `listener` | listening sockets and the accepts that wait on them |
-//! | `control` | the control pipe |
+//! | `control_pipe` | the control pipe |
 //! | `resolver` | host names: a session's questions, and the threads of the process that ask them |
 //! | `options` | socket options |
 //! | [`policy`] | what the guest may reach |
 //! | [`config`] | configuration and limits |
 //! | [`sizing`] | how large data pipes are |
 //! | `regions` | the regions of data pipes |
-//! | [`notifier`] | waking the guest |
 //! | [`standard`] | standard input, output and log |
 //! | [`handle`] | the monitor as other threads see it |
 //! | [`stats`] | what is counted |
 //! | `deadline` | moments in the future |
-//! | `wakes` | when the guest is woken |
+//! | [`wake`] | when and how the guest is woken |
 //! | [`violation`] | rules whose breach ends a session |
 //! | `table` | ids with a generation |
 //! | `relay` | what every connection needs for its turn |
-//! | `reactor` | the epoll |
+//! | `poller` | the epoll |
 //! | `sys` | the system calls of the relay |
 
 pub mod config;
 mod connection;
-mod control;
+mod control_pipe;
 mod deadline;
 pub mod handle;
 pub mod link;
 mod listener;
 pub mod monitor;
-pub mod notifier;
 mod options;
 pub mod policy;
-mod reactor;
+mod poller;
 mod regions;
 mod relay;
 mod resolver;
@@ -56,15 +54,15 @@ mod table;
 #[cfg(test)]
 mod testing;
 pub mod violation;
-mod wakes;
+pub mod wake;
 
 pub use config::{Limits, MonitorConfig};
 pub use handle::MonitorHandle;
 pub use link::{Link, LinkError};
 pub use monitor::{Dispatch, Monitor, MonitorError, Progress, SessionEnd, Undelivered};
-pub use notifier::VcpuWaker;
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
 pub use sizing::PipeSizes;
 pub use standard::{StandardHandle, StandardPipe};
 pub use stats::MonitorStats;
 pub use violation::Violation;
+pub use wake::notifier::VcpuWaker;

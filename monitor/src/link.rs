@@ -1,12 +1,12 @@
 //! The host's side of a session's shared memory, before a monitor serves it.
 
-use crate::notifier::{GuestNotifier, VcpuWaker};
 use crate::standard::{Standard, StandardPipe};
-use arca_shared::arena::{Arena, ArenaError};
-use arca_shared::boot::PipePlace;
-use arca_shared::buddy::BuddyAllocator;
+use crate::wake::notifier::{GuestNotifier, VcpuWaker};
+use arca_shared::memory::BuddyAllocator;
+use arca_shared::memory::{Arena, ArenaError};
+use arca_shared::pipe::PipePlace;
+use arca_shared::pipe::PipeRegion;
 use arca_shared::pipe::{BidirectionalPipe, PipeError, RingSize, Side};
-use arca_shared::region::PipeRegion;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! A listening socket and the accepts that wait on it.
 
-use crate::control::Ticket;
+use crate::control_pipe::Ticket;
 use crate::sys;
 use arca_shared::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};

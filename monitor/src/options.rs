@@ -1,7 +1,7 @@
 //! Socket options.
 
 use crate::sys;
-use arca_shared::message::SocketOption;
+use arca_shared::protocol::message::SocketOption;
 use nix::errno::Errno;
 use nix::libc;
 use socket2::Socket;

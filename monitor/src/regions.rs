@@ -13,9 +13,9 @@
 //!   to have. So what rests makes no ring smaller.
 
 use crate::sizing::PipeSizes;
-use arca_shared::buddy::BuddyAllocator;
+use arca_shared::memory::BuddyAllocator;
+use arca_shared::pipe::PipeRegion;
 use arca_shared::pipe::RingSize;
-use arca_shared::region::PipeRegion;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

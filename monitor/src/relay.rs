@@ -1,8 +1,8 @@
 //! What every connection needs while it has its turn.
 
-use crate::notifier::GuestNotifier;
 use crate::stats::MonitorStats;
-use crate::wakes::Wakes;
+use crate::wake::coalescer::Wakes;
+use crate::wake::notifier::GuestNotifier;
 use log::Level;
 use std::fmt::Arguments;
 use std::sync::Arc;

@@ -5,13 +5,13 @@
 //! thread sleeps on a token. The monitor's thread, which is the one that the
 //! guest's doorbell wakes, gives it the token when the pipe's slot is marked.
 
-use crate::notifier::GuestNotifier;
-use arca_shared::arena::{Arena, ArenaError, ShmOffset};
-use arca_shared::boot::PipePlace;
-use arca_shared::inputwire::{REQUEST_LEN, ReadRequest};
+use crate::wake::notifier::GuestNotifier;
+use arca_shared::memory::{Arena, ArenaError, ShmOffset};
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
-use arca_shared::region::PipeRegion;
+use arca_shared::pipe::PipePlace;
+use arca_shared::pipe::PipeRegion;
+use arca_shared::protocol::input_request::{REQUEST_LEN, ReadRequest};
 use arca_shared::ring::{Lie, RingError, RingHeader};
 use std::io;
 use std::ptr::NonNull;

@@ -1,6 +1,6 @@
 //! Memory for this crate's unit tests.
 
-use arca_shared::arena::Arena;
+use arca_shared::memory::Arena;
 use std::alloc::{Layout, alloc_zeroed};
 use std::ptr::NonNull;
 

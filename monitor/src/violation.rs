@@ -1,7 +1,7 @@
 //! The rules whose breach ends a session.
 
-use arca_shared::frame::FrameError;
-use arca_shared::message::{MessageError, code};
+use arca_shared::protocol::frame::FrameError;
+use arca_shared::protocol::message::{MessageError, code};
 use arca_shared::ring::Lie;
 
 /// The rule that the guest broke, in one line. Its session is over.

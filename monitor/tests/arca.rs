@@ -4,11 +4,11 @@
 mod common;
 
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, SessionEnd, VcpuWaker};
+use arca_shared::client::hal::Platform;
+use arca_shared::client::reactor::Reactor;
+use arca_shared::client::{ArcaSession, ArcaTcpStream};
 use arca_shared::errno::Errno;
 use arca_shared::error::Error;
-use arca_shared::net::{ArcaSession, ArcaTcpStream};
-use arca_shared::platform::Platform;
-use arca_shared::reactor::Reactor;
 use common::{digest, pattern, until};
 use socket2::SockRef;
 use std::cell::Cell;
@@ -164,7 +164,7 @@ fn four_sleepers_exchange_and_close_many_times() {
                 let sent = pattern(1 + round * 1500, (sleeper * 100 + round) as u64);
                 stream.write_all(&sent).expect("writes");
                 stream
-                    .shutdown(arca_shared::net::Shutdown::Write)
+                    .shutdown(arca_shared::client::Shutdown::Write)
                     .expect("open");
                 let mut got = vec![0; sent.len()];
                 stream.read_exact(&mut got).expect("reads");
@@ -192,7 +192,7 @@ fn a_bulk_transfer_each_way() {
     let stream = world.session.connect(address).expect("connects");
     stream.write_all(&sent).expect("writes");
     stream
-        .shutdown(arca_shared::net::Shutdown::Write)
+        .shutdown(arca_shared::client::Shutdown::Write)
         .expect("open");
     let mut got = vec![0; sent.len()];
     stream.read_exact(&mut got).expect("reads");

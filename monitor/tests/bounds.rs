@@ -5,7 +5,7 @@ mod common;
 
 use arca_monitor::{MonitorConfig, SessionEnd};
 use arca_shared::errno::Errno;
-use arca_shared::message::{Name, Reply, Request};
+use arca_shared::protocol::message::{Name, Reply, Request};
 use common::{Session, until};
 use socket2::SockRef;
 use std::io::{Read, Write};

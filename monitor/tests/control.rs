@@ -3,12 +3,12 @@
 mod common;
 
 use arca_monitor::{Monitor, MonitorConfig, SessionEnd, Violation};
-use arca_shared::arena::ShmOffset;
 use arca_shared::errno::Errno;
-use arca_shared::frame::{Frame, FrameError};
-use arca_shared::message::{MessageError, Reply, Request, code, feature};
+use arca_shared::memory::ShmOffset;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::{BidirectionalPipe, Side};
+use arca_shared::protocol::frame::{Frame, FrameError};
+use arca_shared::protocol::message::{MessageError, Reply, Request, code, feature};
 use arca_shared::ring::{Lie, RingHeader};
 use common::{Peer, Session, UNKNOWN_CODE, link, until};
 use std::net::{TcpListener, TcpStream};

@@ -4,7 +4,7 @@
 mod common;
 
 use arca_shared::errno::Errno;
-use arca_shared::message::Request;
+use arca_shared::protocol::message::Request;
 use common::{Session, until};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Write;
@@ -28,12 +28,15 @@ fn shortage() {
     let service = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = service.local_addr().expect("an address");
     let listen = Request::ListenAt {
-        address: arca_shared::message::Address("127.0.0.1:0".parse().expect("an address")),
+        address: arca_shared::protocol::message::Address(
+            "127.0.0.1:0".parse().expect("an address"),
+        ),
         backlog: 0,
     };
     let id = session.peer.send(listen);
     session.peer.tell();
-    let arca_shared::message::Reply::Listening { listener_id, local } = session.peer.reply(id)
+    let arca_shared::protocol::message::Reply::Listening { listener_id, local } =
+        session.peer.reply(id)
     else {
         panic!("no listener");
     };
@@ -64,7 +67,7 @@ fn shortage() {
     let reply = session.peer.reply(connect);
     assert_eq!(
         reply,
-        arca_shared::message::Reply::ConnectErr(Errno::EMFILE)
+        arca_shared::protocol::message::Reply::ConnectErr(Errno::EMFILE)
     );
 
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("what it was");

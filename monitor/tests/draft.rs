@@ -4,9 +4,9 @@
 mod common;
 
 use arca_monitor::MonitorConfig;
-use arca_shared::arena::{Arena, ShmOffset};
-use arca_shared::message::Request;
+use arca_shared::memory::{Arena, ShmOffset};
 use arca_shared::pipe::{AsyncStream, SyncStream};
+use arca_shared::protocol::message::Request;
 use arca_shared::ring::RingHeader;
 use common::{Session, Stream, until};
 use socket2::SockRef;
@@ -165,7 +165,7 @@ fn a_region_is_used_again_at_once_after_a_hello() {
             .peer
             .send(Request::Connect(common::endpoint(address)));
         let reply = session.peer.reply(id);
-        let arca_shared::message::Reply::ConnectOk(ready) = reply else {
+        let arca_shared::protocol::message::Reply::ConnectOk(ready) = reply else {
             panic!("{reply:?}");
         };
         let stream = session.peer.join(&ready);
@@ -286,7 +286,7 @@ fn request_ids_go_through_zero() {
         session.peer.send_frame(&request.to_frame(id));
         let reply = session.peer.reply(id);
         assert!(
-            matches!(reply, arca_shared::message::Reply::ConnectOk(_)),
+            matches!(reply, arca_shared::protocol::message::Reply::ConnectOk(_)),
             "{reply:?}"
         );
     }

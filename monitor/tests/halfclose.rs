@@ -5,7 +5,7 @@
 mod common;
 
 use arca_shared::errno::Errno;
-use arca_shared::message::{Reply, Request};
+use arca_shared::protocol::message::{Reply, Request};
 use arca_shared::ring::Close;
 use common::{Session, Stream, digest, endpoint, pattern, until};
 use nix::libc;

@@ -3,7 +3,7 @@
 mod common;
 
 use arca_monitor::{Monitor, MonitorConfig, SessionEnd};
-use arca_shared::message::Request;
+use arca_shared::protocol::message::Request;
 use common::{Peer, Session, link, pattern, until};
 use proptest::prelude::*;
 use std::io::{Read, Write};
@@ -32,7 +32,7 @@ proptest! {
             peer.send(Request::Hello { version: 1, features: u64::MAX });
         }
         for (message_type, id, payload) in frames {
-            let frame = arca_shared::frame::Frame::build(message_type, id, |buffer| {
+            let frame = arca_shared::protocol::frame::Frame::build(message_type, id, |buffer| {
                 buffer[..payload.len()].copy_from_slice(&payload);
                 payload.len()
             });
@@ -54,7 +54,7 @@ proptest! {
 /// Scribbles over the whole arena from a place on until told to stop. `flags`:
 /// over the flags of pipes too, which is no lie and ends a session in order.
 fn scribble(
-    arena: &arca_shared::arena::Arena,
+    arena: &arca_shared::memory::Arena,
     from: u64,
     flags: bool,
     seed: u64,
@@ -84,7 +84,7 @@ fn scribble(
         if at * 8 < from || (!flags && at % 512 == 2) {
             continue;
         }
-        let offset = arca_shared::arena::ShmOffset(at * 8);
+        let offset = arca_shared::memory::ShmOffset(at * 8);
         let word = arena.from_offset(offset, 8, 8).expect("inside");
         // SAFETY: inside the arena, aligned, and reached by atomics and system
         // calls only.

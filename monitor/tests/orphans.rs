@@ -5,7 +5,7 @@ mod common;
 
 use arca_monitor::{MonitorConfig, SessionEnd};
 use arca_shared::errno::Errno;
-use arca_shared::message::{Reply, Request, SocketOption, Target};
+use arca_shared::protocol::message::{Reply, Request, SocketOption, Target};
 use common::{Session, Stream, digest, until};
 use socket2::SockRef;
 use std::io::Read;

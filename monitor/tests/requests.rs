@@ -4,7 +4,9 @@ mod common;
 
 use arca_monitor::{MonitorConfig, PipeSizes};
 use arca_shared::errno::Errno;
-use arca_shared::message::{Address, Name, Reply, Request, SocketOption, Target, feature};
+use arca_shared::protocol::message::{
+    Address, Name, Reply, Request, SocketOption, Target, feature,
+};
 use common::{Session, UNKNOWN_CODE, endpoint, until};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -401,7 +403,7 @@ fn an_unknown_code_is_answered_after_a_hello() {
     let mut session = Session::start();
     session.peer.hello();
     session.peer.ring();
-    let frame = arca_shared::frame::Frame::build(UNKNOWN_CODE, 900, |_| 3);
+    let frame = arca_shared::protocol::frame::Frame::build(UNKNOWN_CODE, 900, |_| 3);
     session.peer.send_frame(&frame);
     session.peer.tell();
     let wanted = Reply::Unsupported {

@@ -3,9 +3,9 @@
 mod common;
 
 use arca_monitor::{Monitor, MonitorConfig, SessionEnd};
-use arca_shared::frame::Frame;
-use arca_shared::message::{Reply, Request};
 use arca_shared::notify::Slot;
+use arca_shared::protocol::frame::Frame;
+use arca_shared::protocol::message::{Reply, Request};
 use common::{Peer, Session, link, until};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -106,7 +106,8 @@ fn the_monitor_can_be_driven_step_by_step() {
     });
     assert_eq!(monitor.serve_one(), Ok(true));
     assert!(matches!(peer.reply(1), Reply::HelloOk { .. }));
-    let address = arca_shared::message::Address("127.0.0.1:0".parse().expect("an address"));
+    let address =
+        arca_shared::protocol::message::Address("127.0.0.1:0".parse().expect("an address"));
     let id = peer.send(Request::ListenAt {
         address,
         backlog: 0,
@@ -168,7 +169,8 @@ fn a_driver_that_only_pumps_serves_everything() {
     assert_eq!(&bytes, b"pump");
     // An accept too.
     let (listener_id, local) = {
-        let address = arca_shared::message::Address("127.0.0.1:0".parse().expect("an address"));
+        let address =
+            arca_shared::protocol::message::Address("127.0.0.1:0".parse().expect("an address"));
         let backlog = 0;
         let id = peer.send(Request::ListenAt { address, backlog });
         monitor.pump_once().expect("no violation");

@@ -7,8 +7,8 @@
 mod common;
 
 use arca_monitor::{Link, Monitor, MonitorConfig, SessionEnd};
-use arca_shared::arena::Arena;
-use arca_shared::message::Request;
+use arca_shared::memory::Arena;
+use arca_shared::protocol::message::Request;
 use common::{CountingWaker, Peer};
 use nix::libc;
 use std::sync::Arc;

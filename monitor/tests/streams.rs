@@ -66,9 +66,11 @@ fn a_listener_accepts_only_when_asked_and_in_order() {
     let mut session = Session::start();
     let (listener, address) = session.peer.listen_anywhere();
     let request = |session: &mut Session| {
-        session.peer.send(arca_shared::message::Request::Accept {
-            listener_id: listener,
-        })
+        session
+            .peer
+            .send(arca_shared::protocol::message::Request::Accept {
+                listener_id: listener,
+            })
     };
     let first = request(&mut session);
     let second = request(&mut session);

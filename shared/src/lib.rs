@@ -1,29 +1,17 @@
 //! The contract between Arca and the monitor: everything that both sides must
 //! agree on, and the Arca side that is written against it.
 //!
-//! Where to find what:
+//! The layers, each using only those above it:
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`layout`] | the memory map and the MMIO registers |
-//! | [`boot`] | what the VMM tells the guest before its first instruction |
-//! | [`arena`] | the shared region, and offsets into it |
-//! | [`buddy`] | the allocator that carves it up |
-//! | [`region`] | the owned memory of one pipe |
-//! | [`ring`] | one direction of a pipe |
-//! | [`pipe`] | a pipe: two rings; streams over nothing but a pipe |
-//! | [`frame`] | what a message on the control pipe is wrapped in |
-//! | [`message`] | the messages |
-//! | [`errno`], [`error`] | error numbers; what calls fail with |
+//! | [`errno`], [`error`], [`sync`] | error numbers; what calls fail with; atomics, `core`'s or loom's |
+//! | [`memory`] | the arena, offsets into it, and the allocator that carves it up |
+//! | [`ring`] | one direction of a pipe: a single-producer single-consumer ring |
+//! | [`pipe`] | a pipe: two rings in one region of the arena |
+//! | [`protocol`] | frames and messages, boot information, memory map and registers, log records |
 //! | [`notify`] | ready sets and sleep flags |
-//! | [`patience`] | how long to look for work before sleeping for it |
-//! | [`platform`] | what the Arca side needs from the machine it runs on |
-//! | [`reactor`], [`waiters`] | the Arca side's event loop |
-//! | [`net`] | sessions, listeners and streams |
-//! | [`logwire`] | log records |
-//! | [`inputwire`] | requests for standard input |
-//! | [`wish`] | what other threads want of one that sleeps |
-//! | [`sync`] | atomics, `core`'s or loom's |
+//! | [`client`] | the Arca side: sessions, listeners, streams, and the event loop under them |
 //!
 //! The crate is `no_std` with `alloc`: it runs in the guest, in the monitor, in
 //! a host thread that plays Arca, under loom and under a fuzzer.
@@ -32,29 +20,15 @@
 
 extern crate alloc;
 
-pub mod arena;
-pub mod boot;
-pub mod buddy;
+#[cfg(not(loom))]
+pub mod client;
 pub mod errno;
 pub mod error;
-pub mod frame;
-pub mod inputwire;
-pub mod layout;
-pub mod logwire;
-pub mod message;
-#[cfg(not(loom))]
-pub mod net;
+pub mod memory;
 pub mod notify;
-pub mod patience;
 pub mod pipe;
-pub mod platform;
-#[cfg(not(loom))]
-pub mod reactor;
-pub mod region;
+pub mod protocol;
 pub mod ring;
 pub mod sync;
 #[cfg(all(test, not(loom)))]
 mod testing;
-#[cfg(not(loom))]
-pub mod waiters;
-pub mod wish;

@@ -41,9 +41,11 @@
 //! A receiver clears summary, then leaf, and then looks at the rings: a mark that
 //! comes after the clearing sets the bits again, one that came before is acted on.
 
-use crate::arena::{Arena, ArenaError, ShmOffset};
-use crate::buddy::MIN_BLOCK;
-use crate::layout::MAX_VCPUS;
+pub mod request;
+
+use crate::memory::MIN_BLOCK;
+use crate::memory::{Arena, ArenaError, ShmOffset};
+use crate::protocol::layout::MAX_VCPUS;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use core::ptr::NonNull;
 

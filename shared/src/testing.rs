@@ -3,8 +3,8 @@
 pub(crate) mod machine;
 pub(crate) mod peer;
 
-use crate::arena::Arena;
-use crate::buddy::MIN_BLOCK;
+use crate::memory::Arena;
+use crate::memory::MIN_BLOCK;
 use core::ptr::NonNull;
 
 /// A zeroed arena of `blocks` smallest blocks, leaked: an arena must outlive

@@ -10,8 +10,8 @@
 
 #![cfg(loom)]
 
-#[path = "loom/wish.rs"]
-mod wish;
+#[path = "loom/request.rs"]
+mod request;
 
 use arca_shared::notify::{ReadySet, Sleeper, Slot};
 use arca_shared::ring::{Consumer, Producer, RingError, RingHeader, RingMemory};

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use arca_monitor::{LinkError, MonitorError};
-use arca_shared::layout;
+use arca_shared::protocol::layout;
 use thiserror::Error;
 
 /// Why a [`crate::Vm`] could not be built.

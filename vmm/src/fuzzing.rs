@@ -1,11 +1,11 @@
 //! What the fuzz targets reach of this crate's inside.
 
-use crate::config::Image;
-use crate::image::{Access, CheckedImage};
-use crate::map::AddressMap;
 use crate::memory::GuestMemory;
-use crate::paging;
-use arca_shared::layout::{ARENA_SIZE_MIN, IMAGE_BASE, LOW_MEMORY_MIN};
+use crate::memory::image::{Access, CheckedImage};
+use crate::memory::map::AddressMap;
+use crate::memory::paging;
+use crate::vm::config::Image;
+use arca_shared::protocol::layout::{ARENA_SIZE_MIN, IMAGE_BASE, LOW_MEMORY_MIN};
 
 /// Takes bytes through everything that a guest's image goes through before the
 /// machine is made; whether they came out as an image.

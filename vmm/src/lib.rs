@@ -17,74 +17,32 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`vm`] | [`Vm`] and [`VmHandle`]: building, running and stopping a guest |
-//! | [`config`] | [`VmConfig`]: what a guest is built from |
+//! | [`vm`] | [`Vm`] and [`VmHandle`]: from a configuration to an exit status |
 //! | [`error`] | [`StartError`]: why one could not start |
-//! | [`status`] | [`ExitStatus`]: how one ended |
-//! | [`stats`] | [`VmStats`]: what one did |
-//! | [`access`] | the command line's say in what a guest may reach and have |
-//! | [`cli`] | the command line, for this crate's command and for others |
+//! | `memory` | what is in guest memory: image, tables, boot information |
+//! | `platform` | what carries a vCPU: KVM, and the devices of the MMIO page |
 //! | [`crash`] | [`CrashReport`]: what a crash looked like |
-//! | [`interrupt`] | SIGINT and SIGTERM, turned into an orderly stop |
-//! | `image` | the ELF file: checked, then loaded |
-//! | `map` | the address space: which range of addresses is what |
-//! | `memory` | guest memory: low memory and the arena |
-//! | `paging` | page tables, made from the address space |
-//! | `tables` | GDT, TSSs, IDT and exception stubs |
-//! | `boot` | boot information and arguments |
-//! | `clock` | the guest's clock, as the VMM sees it |
-//! | `vcpu` | one vCPU: its first state, its thread, its exits |
-//! | `mmio` | the MMIO page: which register an access means |
-//! | `park` | vCPUs that sleep and are woken |
-//! | `uart` | the 16550 and its lines |
-//! | `exception` | names of exceptions and meanings of error codes |
-//! | `symbols` | functions and lines of the image, by address |
-//! | `streams` | standard input, standard output and the log, each with its thread |
-//! | `descriptor` | the standard streams that this process inherited |
-//! | `logs` | log records from the guest |
-//! | `worker` | threads that can be interrupted in a blocking call |
-//! | `sandbox` | what the threads that serve a guest may ask of the kernel |
-//! | `control` | what the threads of one VM share: the outcome, counters |
+//! | `host` | the process around a guest: streams, logs, signals, sandbox |
+//! | [`cli`] | the command line, for this crate's command and for others |
 
-pub mod access;
-mod boot;
 pub mod cli;
-mod clock;
-pub mod config;
-mod control;
 pub mod crash;
-mod descriptor;
 pub mod error;
-mod exception;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod image;
-pub mod interrupt;
-mod logs;
-mod map;
+mod host;
 mod memory;
-mod mmio;
-mod paging;
-mod park;
-mod sandbox;
-pub mod stats;
-pub mod status;
-mod streams;
-mod symbols;
-mod tables;
-mod uart;
-mod vcpu;
+mod platform;
 pub mod vm;
-mod worker;
 
 #[cfg(test)]
 mod machinetest;
 #[cfg(test)]
 mod testimage;
 
-pub use config::{Image, Input, Output, VmConfig};
 pub use crash::CrashReport;
 pub use error::{ImageError, StartError};
-pub use stats::VmStats;
-pub use status::ExitStatus;
+pub use vm::config::{Image, Input, Output, VmConfig};
+pub use vm::stats::VmStats;
+pub use vm::status::ExitStatus;
 pub use vm::{StopReason, Vm, VmHandle};

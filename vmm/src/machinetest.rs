@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use arca_shared::boot::BOOT_MAGIC;
-use arca_shared::layout::{ARENA_GVA, BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE, mmio};
+use arca_shared::protocol::boot::BOOT_MAGIC;
+use arca_shared::protocol::layout::{
+    ARENA_GVA, BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE, mmio,
+};
 
 use crate::crash::Cause;
+use crate::platform::uart::tests::Kept;
 use crate::testimage::{DATA, ImageBuilder};
-use crate::uart::tests::Kept;
 use crate::*;
 
 /// Puts a few instructions together.

@@ -1,8 +1,8 @@
 //! Tiny guest images for tests: an ELF file made by hand around a few bytes of
 //! machine code.
 
-use arca_shared::boot::{INTERFACE_SECTION, INTERFACE_VERSION};
-use arca_shared::layout::IMAGE_BASE;
+use arca_shared::protocol::boot::{INTERFACE_SECTION, INTERFACE_VERSION};
+use arca_shared::protocol::layout::IMAGE_BASE;
 
 /// Where an image's data segment is.
 pub const DATA: u64 = IMAGE_BASE + 0x1_0000;

@@ -7,7 +7,7 @@ mod testimage;
 
 use std::time::Duration;
 
-use arca_shared::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::layout::{MMIO_BASE, mmio};
 use arca_vmm::{Image, Input, StopReason, Vm, VmConfig, VmHandle};
 use testimage::ImageBuilder;
 

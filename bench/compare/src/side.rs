@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use arca_bench::native::Native;
 use arca_bench::{Net, Outcome, Reply, service, session};
 use arca_vmm::cli::{self, RunOptions};
-use arca_vmm::config::Input;
+use arca_vmm::vm::config::Input;
 use arca_vmm::{Image, VmHandle, VmStats};
 use clap::{Parser, ValueEnum};
 use std::io::{self, BufRead, PipeWriter, Write};

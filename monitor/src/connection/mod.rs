@@ -54,7 +54,7 @@ use crate::relay::Relay;
 use arca_shared::errno::Errno;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
-use arca_shared::region::PipeRegion;
+use arca_shared::pipe::PipeRegion;
 use arca_shared::ring::{ArenaRing, Consumer, Lie, Producer};
 use nix::sys::epoll::EpollFlags;
 use socket2::Socket;

@@ -1,9 +1,9 @@
 //! Tests of a connection, turn by turn: the test is the peer, Arca and epoll.
 
 use super::*;
-use crate::notifier::{GuestNotifier, VcpuWaker};
 use crate::testing::test_arena;
-use arca_shared::buddy::BuddyAllocator;
+use crate::wake::notifier::{GuestNotifier, VcpuWaker};
+use arca_shared::memory::BuddyAllocator;
 use arca_shared::pipe::{RingSize, Side};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -359,7 +359,7 @@ fn a_lie_resets_the_connection_and_is_not_looked_at_again() {
     let place = world.connection.region.place();
     let arena = test_arena_of(&world);
     let cursor = arena
-        .from_offset(arca_shared::arena::ShmOffset(place.shm_offset + 8), 8, 8)
+        .from_offset(arca_shared::memory::ShmOffset(place.shm_offset + 8), 8, 8)
         .expect("inside");
     // SAFETY: the write cursor of ring A: inside the arena, aligned, atomic.
     let cursor: &std::sync::atomic::AtomicU64 = unsafe { cursor.cast().as_ref() };
@@ -378,7 +378,7 @@ fn a_lie_resets_the_connection_and_is_not_looked_at_again() {
     assert_eq!(world.connection.into_region().touched(), 8192);
 }
 
-fn test_arena_of(world: &World) -> arca_shared::arena::Arena {
+fn test_arena_of(world: &World) -> arca_shared::memory::Arena {
     world.relay.notifier.area().arena().clone()
 }
 

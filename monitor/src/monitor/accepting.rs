@@ -8,16 +8,16 @@
 
 use super::Monitor;
 use crate::connection::Connection;
-use crate::control::Ticket;
+use crate::control_pipe::Ticket;
 use crate::listener::Wait;
-use crate::reactor::Source;
+use crate::poller::Source;
 use crate::sys;
 use crate::violation::Violation;
-use arca_shared::arena::ShmOffset;
-use arca_shared::message::{Address, ConnectionReady, Reply};
+use arca_shared::memory::ShmOffset;
 use arca_shared::notify::Slot;
+use arca_shared::pipe::PipeRegion;
 use arca_shared::pipe::{BidirectionalPipe, Side};
-use arca_shared::region::PipeRegion;
+use arca_shared::protocol::message::{Address, ConnectionReady, Reply};
 use nix::errno::Errno;
 use socket2::Socket;
 use std::net::SocketAddr;

@@ -5,15 +5,15 @@
 //! tells. Of several addresses each is tried in turn.
 
 use super::{Dispatch, Monitor};
-use crate::control::{Ticket, Waiting};
+use crate::control_pipe::{Ticket, Waiting};
 use crate::policy;
-use crate::reactor::Source;
+use crate::poller::Source;
 use crate::resolver::{News, Resolver};
 use crate::sys;
 use crate::violation::Violation;
 use arca_shared::errno::Errno as WireErrno;
-use arca_shared::message::{Address, Reply};
-use arca_shared::region::PipeRegion;
+use arca_shared::pipe::PipeRegion;
+use arca_shared::protocol::message::{Address, Reply};
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;

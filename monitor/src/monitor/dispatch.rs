@@ -2,15 +2,15 @@
 
 use super::Monitor;
 use super::connecting::Goal;
-use crate::control::Waiting;
+use crate::control_pipe::Waiting;
 use crate::listener::{Listener, Wait};
 use crate::options;
 use crate::policy::{Bind, Rule};
 use crate::sys;
 use crate::violation::{Violation, is_reply_code};
 use arca_shared::errno::Errno;
-use arca_shared::frame::Frame;
-use arca_shared::message::{
+use arca_shared::protocol::frame::Frame;
+use arca_shared::protocol::message::{
     Address, MessageError, Reply, Request, SocketOption, Target, VERSION, code, feature,
 };
 use log::Level;
@@ -164,7 +164,7 @@ impl Monitor {
         if let Some(listener) = self.listeners.get(id)
             && let Err(errno) = self
                 .reactor
-                .add(&listener.socket, crate::reactor::Source::Listener(id))
+                .add(&listener.socket, crate::poller::Source::Listener(id))
         {
             self.listeners.remove(id);
             return Err(sys::wire_errno(errno));

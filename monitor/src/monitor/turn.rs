@@ -4,7 +4,7 @@
 
 use super::Monitor;
 use crate::connection::Step;
-use crate::reactor::{Source, Timeout};
+use crate::poller::{Source, Timeout};
 use crate::violation::Violation;
 use std::time::{Duration, Instant};
 

@@ -5,12 +5,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, SessionEnd, VcpuWaker};
-use arca_shared::arena::Arena;
 use arca_shared::errno::Errno;
-use arca_shared::frame::Frame;
-use arca_shared::message::{ConnectionReady, Endpoint, Reply, Request, code, feature};
+use arca_shared::memory::Arena;
 use arca_shared::notify::{NotifyArea, Slot};
 use arca_shared::pipe::{BidirectionalPipe, Side};
+use arca_shared::protocol::frame::Frame;
+use arca_shared::protocol::message::{ConnectionReady, Endpoint, Reply, Request, code, feature};
 use arca_shared::ring::{Close, RingError};
 use nix::sys::eventfd::EventFd;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
@@ -153,7 +153,7 @@ struct EventFdCopy(OwnedFd);
 impl Peer {
     pub fn new(link: &Link, arena: Arena) -> Self {
         let control = BidirectionalPipe::join(&arena, link.control(), Side::A).expect("a pipe");
-        let offset = arca_shared::arena::ShmOffset(link.notify_offset());
+        let offset = arca_shared::memory::ShmOffset(link.notify_offset());
         let area = NotifyArea::join(&arena, offset).expect("an area");
         let doorbell: &EventFd = link.doorbell();
         let doorbell = doorbell.as_fd().try_clone_to_owned().expect("a descriptor");
@@ -283,7 +283,8 @@ impl Peer {
     /// Listens on a port of the host's choice: its address too, for which the
     /// draft has no message.
     pub fn listen_anywhere(&mut self) -> (u32, SocketAddr) {
-        let address = arca_shared::message::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let address =
+            arca_shared::protocol::message::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         match self.ask(Request::ListenAt {
             address,
             backlog: 0,

@@ -3,11 +3,11 @@
 //! They need nothing but the pipe, and so know of nothing but the pipe: they mark
 //! no slot and ring no doorbell. They are for a peer whose session is in polling
 //! mode, as that of every peer that knows only the draft is. Sockets of a session
-//! that sleeps and is woken are [`crate::net`]'s: `ArcaTcpStream` is there what
+//! that sleeps and is woken are [`crate::client`]'s: `ArcaTcpStream` is there what
 //! [`SyncStream`] is here, and `net::AsyncStream` what [`AsyncStream`] is.
 
 use super::{BidirectionalPipe, Incomplete, Read, Write};
-use crate::arena::ShmOffset;
+use crate::memory::ShmOffset;
 use crate::ring::RingError;
 use core::future::poll_fn;
 use core::task::Poll;
@@ -127,8 +127,8 @@ macro_rules! common {
 /// A pipe with calls that wait, as the pipe itself does: it spins.
 ///
 /// ```
-/// use arca_shared::arena::Arena;
-/// use arca_shared::boot::PipePlace;
+/// use arca_shared::memory::Arena;
+/// use arca_shared::pipe::PipePlace;
 /// use arca_shared::pipe::{BidirectionalPipe, PipeError, Side, SyncStream};
 /// use arca_shared::ring::RingError;
 ///

@@ -1,6 +1,6 @@
 //! A machine whose clock and sleeps are the test's.
 
-use crate::platform::Platform;
+use crate::client::hal::Platform;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;

@@ -2,16 +2,17 @@
 
 use super::machine::Machine;
 use super::test_arena;
-use crate::boot::PipePlace;
-use crate::buddy::BuddyAllocator;
-use crate::frame::Frame;
-use crate::message::{Address, ConnectionReady, Reply, Request};
-use crate::net::{ArcaSession, ArcaTcpStream};
+use crate::client::hal::Platform;
+use crate::client::reactor::Reactor;
+use crate::client::{ArcaSession, ArcaTcpStream};
+use crate::memory::BuddyAllocator;
+use crate::memory::ShmOffset;
 use crate::notify::{NotifyArea, Slot};
+use crate::pipe::PipePlace;
+use crate::pipe::PipeRegion;
 use crate::pipe::{BidirectionalPipe, RingSize, Side};
-use crate::reactor::Reactor;
-use crate::region::PipeRegion;
-use crate::{arena::ShmOffset, platform::Platform};
+use crate::protocol::frame::Frame;
+use crate::protocol::message::{Address, ConnectionReady, Reply, Request};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use allocator_api2::alloc::{Allocator, Layout};

@@ -6,7 +6,7 @@
 use crate::data::Data;
 use alloc::boxed::Box;
 use alloc::string::String;
-use arca_shared::message::SocketOption;
+use arca_shared::protocol::message::SocketOption;
 use core::net::SocketAddr;
 use core::str::{FromStr, SplitWhitespace};
 

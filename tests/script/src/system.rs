@@ -6,7 +6,7 @@
 use crate::op::{How, Seen};
 use alloc::string::String;
 use arca_shared::errno::Errno;
-use arca_shared::message::SocketOption;
+use arca_shared::protocol::message::SocketOption;
 use core::fmt;
 use core::future::Future;
 use core::net::SocketAddr;

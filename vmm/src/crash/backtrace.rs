@@ -5,10 +5,10 @@
 //! steps.
 
 use crate::crash::Registers;
-use arca_shared::layout::STACK_SIZE;
+use arca_shared::protocol::layout::STACK_SIZE;
 
-use crate::map::{AddressMap, Kind};
 use crate::memory::GuestMemory;
+use crate::memory::map::{AddressMap, Kind};
 
 /// Most frames that are looked at: as many as a stack has room for, each with a
 /// frame pointer and a return address.
@@ -89,7 +89,7 @@ fn read_word(memory: &GuestMemory, map: &AddressMap, address: u64) -> Option<u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::tests::sample;
+    use crate::memory::map::tests::sample;
 
     fn registers(rip: u64, rsp: u64, rbp: u64) -> Registers {
         let mut registers = Registers {

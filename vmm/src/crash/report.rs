@@ -1,13 +1,13 @@
 //! Making the report from what a vCPU left behind.
 
+use crate::crash::exception::{self, PAGE_FAULT};
+use crate::crash::symbols::Symbols;
 use crate::crash::{Cause, CrashReport, Frame, backtrace, page_fault_summary};
-use crate::exception::{self, PAGE_FAULT};
-use crate::image::CheckedImage;
-use crate::map::AddressMap;
 use crate::memory::GuestMemory;
-use crate::mmio;
-use crate::symbols::Symbols;
-use crate::vcpu::CrashState;
+use crate::memory::image::CheckedImage;
+use crate::memory::map::AddressMap;
+use crate::platform::kvm::vcpu::CrashState;
+use crate::platform::mmio;
 
 /// Bytes of code that are shown.
 const CODE_LEN: u64 = 16;

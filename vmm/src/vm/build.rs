@@ -6,29 +6,33 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
-use arca_shared::boot::{BootInfo, PipePlace};
-use arca_shared::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, MMIO_BASE, STACK_SIZE, mmio};
+use arca_shared::pipe::PipePlace;
+use arca_shared::protocol::boot::BootInfo;
+use arca_shared::protocol::layout::{
+    ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, MMIO_BASE, STACK_SIZE, mmio,
+};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
 use nix::libc;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::boot::{self, Arguments};
-use crate::clock::{GuestClock, counter_offset};
-use crate::config::{Input, Output, VmConfig};
-use crate::control::Control;
-use crate::descriptor::{Descriptor, Sink};
 use crate::error::StartError;
-use crate::image::CheckedImage;
-use crate::map::AddressMap;
+use crate::host::descriptor::{Descriptor, Sink};
+use crate::host::sandbox::Sandbox;
+use crate::host::streams::PIPE_SIZE;
 use crate::memory::GuestMemory;
-use crate::paging;
-use crate::park::Parkers;
-use crate::sandbox::Sandbox;
-use crate::streams::PIPE_SIZE;
-use crate::tables;
-use crate::uart::Uart;
-use crate::vcpu::{HostFeatures, Machine, Start, Vcpu};
+use crate::memory::boot::{self, Arguments};
+use crate::memory::image::CheckedImage;
+use crate::memory::map::AddressMap;
+use crate::memory::paging;
+use crate::memory::tables;
+use crate::platform::clock::{GuestClock, counter_offset};
+use crate::platform::kvm::vcpu::{Machine, Vcpu};
+use crate::platform::kvm::{HostFeatures, Start};
+use crate::platform::park::Parkers;
+use crate::platform::uart::Uart;
+use crate::vm::config::{Input, Output, VmConfig};
+use crate::vm::outcome::Control;
 use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
 
 /// Bytes at the top of the first vCPU's stack that are surely used.
@@ -317,8 +321,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::Image;
-    use crate::control::Outcome;
+    use crate::vm::config::Image;
+    use crate::vm::outcome::Outcome;
 
     fn number() -> impl Strategy<Value = u64> {
         prop_oneof![

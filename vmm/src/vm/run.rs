@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use arca_monitor::{Monitor, MonitorHandle, SessionEnd, Undelivered};
 use nix::libc;
 
-use crate::control::{Control, Outcome, Session};
 use crate::crash;
-use crate::sandbox::{Entrance, Role};
-use crate::status::ExitStatus;
-use crate::streams::{Incoming, Outgoing};
-use crate::vcpu::{Machine, Vcpu};
+use crate::host::sandbox::{Entrance, Role};
+use crate::host::streams::{Incoming, Outgoing};
+use crate::host::worker::Worker;
+use crate::platform::kvm::vcpu::{Machine, Vcpu};
+use crate::vm::outcome::{Control, Outcome, Session};
+use crate::vm::status::ExitStatus;
 use crate::vm::{MonitorView, Vm};
-use crate::worker::Worker;
 
 /// How long a vCPU has to come out of the guest, and the monitor out of its
 /// loop. Both take microseconds; a host that is not able to do it in this time

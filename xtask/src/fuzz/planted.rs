@@ -18,7 +18,7 @@ const PLANTS: [Plant; 5] = [
     // A length of one more than the buffer behind it is let through.
     Plant {
         target: "frame",
-        file: "shared/src/frame.rs",
+        file: "shared/src/protocol/frame.rs",
         right: "if usize::from(payload_len) > MAX_PAYLOAD {",
         wrong: "if usize::from(payload_len) > MAX_PAYLOAD + 1 {",
     },
@@ -39,14 +39,14 @@ const PLANTS: [Plant; 5] = [
     // A free block is merged with a buddy of which only a part is free.
     Plant {
         target: "buddy",
-        file: "shared/src/buddy.rs",
+        file: "shared/src/memory/buddy.rs",
         right: "|&stored| stored == order as u8 + 1",
         wrong: "|&stored| stored != 0",
     },
     // The end of a segment wraps around the address space.
     Plant {
         target: "image",
-        file: "vmm/src/image.rs",
+        file: "vmm/src/memory/image.rs",
         right: "let end = start.checked_add(size).ok_or(outside.clone())?;",
         wrong: "let end = start.wrapping_add(size);",
     },

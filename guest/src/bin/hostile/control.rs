@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use arca_guest::futures::poll;
 use arca_guest::net::{Ipv4Addr, bind_async, connect_async};
 use arca_guest::{BootInfo, block_on, boot, eprintln, println, registers, runtime};
-use arca_shared::arena::ShmOffset;
+use arca_shared::memory::ShmOffset;
 use arca_shared::ring::RingHeader;
 use core::sync::atomic::Ordering;
 use core::task::Poll;

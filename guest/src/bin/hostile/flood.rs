@@ -3,8 +3,8 @@
 use crate::Attack;
 use crate::memory::{store, word};
 use arca_guest::{boot, registers, runtime};
-use arca_shared::arena::ShmOffset;
-use arca_shared::layout::{MMIO_BASE, mmio};
+use arca_shared::memory::ShmOffset;
+use arca_shared::protocol::layout::{MMIO_BASE, mmio};
 use arca_shared::ring::RingHeader;
 use core::sync::atomic::Ordering;
 

@@ -3,7 +3,7 @@
 use crate::{Attack, connections};
 use alloc::vec::Vec;
 use arca_guest::{BootInfo, boot, registers};
-use arca_shared::boot::PipePlace;
+use arca_shared::pipe::PipePlace;
 use arca_shared::ring::RingHeader;
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -7,7 +7,7 @@ use arca_guest::net::{Error, Shutdown, SocketAddr, connect_async};
 use arca_guest::process::ExitCode;
 use arca_guest::time::Instant;
 use arca_guest::{BootInfo, boot, eprintln, println, runtime, spawn};
-use arca_shared::boot::PipePlace;
+use arca_shared::pipe::PipePlace;
 use arca_shared::ring::RingHeader;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 

@@ -23,7 +23,7 @@ use arca_guest::sync::Signal;
 use arca_guest::time::Duration;
 use arca_guest::{JoinHandle, args, block_on, println, sleep, spawn};
 use arca_script::{Failure, Listener, Machine, Outcome, System};
-use arca_shared::message::SocketOption;
+use arca_shared::protocol::message::SocketOption;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};

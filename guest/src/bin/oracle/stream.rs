@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use arca_guest::net::{AsyncStream, Errno, Shutdown, SocketAddr, TcpStream};
 use arca_guest::time::Duration;
 use arca_script::{Failure, How, Reader, Seen, Stream, Writer};
-use arca_shared::message::SocketOption;
-use arca_shared::net::{OwnedReadHalf, OwnedWriteHalf};
+use arca_shared::client::{OwnedReadHalf, OwnedWriteHalf};
+use arca_shared::protocol::message::SocketOption;
 use core::future::poll_fn;
 use core::sync::atomic::{AtomicBool, Ordering};
 

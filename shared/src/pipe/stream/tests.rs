@@ -1,9 +1,9 @@
 //! Tests of the draft's streams, and of the waiting that they share.
 
 use super::*;
-use crate::buddy::BuddyAllocator;
+use crate::memory::BuddyAllocator;
+use crate::pipe::PipeRegion;
 use crate::pipe::{RingSize, Side};
-use crate::region::PipeRegion;
 use crate::ring::{Lie, RingHeader};
 use crate::sync::Ordering;
 use crate::testing::test_arena;

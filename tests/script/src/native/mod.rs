@@ -5,7 +5,7 @@ mod socket;
 use crate::op::{How, Seen};
 use crate::system::{Failure, Listener, Outcome, Reader, Stream, System, Writer};
 use arca_shared::errno::Errno;
-use arca_shared::message::SocketOption;
+use arca_shared::protocol::message::SocketOption;
 use nix::libc;
 use socket::{checked, count, get_option, pending, polled, receive_all, set_option};
 use socket2::SockRef;

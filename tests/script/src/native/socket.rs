@@ -2,7 +2,7 @@
 
 use crate::system::Failure;
 use arca_shared::errno::Errno;
-use arca_shared::message::SocketOption;
+use arca_shared::protocol::message::SocketOption;
 use nix::libc;
 use socket2::SockRef;
 use std::io::{self, ErrorKind};

@@ -1,0 +1,210 @@
+//! The control pipe: requests in, replies out, and which requests still wait
+//! for theirs.
+
+use crate::violation::Violation;
+use crate::wake::coalescer::Wakes;
+use arca_shared::memory::ShmOffset;
+use arca_shared::notify::Slot;
+use arca_shared::pipe::BidirectionalPipe;
+use arca_shared::pipe::PipeRegion;
+use arca_shared::protocol::frame::{Frame, FrameError, HEADER_LEN};
+use arca_shared::protocol::message::Reply;
+use arca_shared::ring::{Lie, RingError};
+use std::collections::BTreeMap;
+
+/// Bytes of the longest reply on the wire: Accepted and Connected, 24 bytes of
+/// ConnectionReady and two addresses of 28.
+const MAX_REPLY: usize = HEADER_LEN + 80;
+
+/// A request that waits for its reply: its request_id, and a number of our own,
+/// because a peer may use a request_id twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket {
+    pub(crate) request_id: u32,
+    sequence: u64,
+}
+
+/// What a waiting request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// A connection on that listener.
+    Accept(u32),
+    /// The outcome of that attempt to connect.
+    Connect(u32),
+}
+
+/// The monitor's side of the control pipe.
+pub(crate) struct Control {
+    pipe: BidirectionalPipe,
+    slot: Slot,
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// Most requests that may wait: their replies fit the ring.
+    limit: usize,
+    next_sequence: u64,
+    /// Replies were put that the guest has not been told of.
+    untold: bool,
+    /// Requests were taken since the guest was last told of the room.
+    taken: bool,
+    /// Arca closed an end of the pipe, and every request before that was taken.
+    left: bool,
+    _region: PipeRegion,
+}
+
+impl Control {
+    /// `limit`: most requests that may wait.
+    pub(crate) fn new(mut pipe: BidirectionalPipe, region: PipeRegion, limit: usize) -> Self {
+        let capacity = pipe.outgoing().capacity();
+        Self {
+            slot: Slot::from(ShmOffset(region.place().shm_offset)),
+            pipe,
+            waiting: BTreeMap::new(),
+            // Room is left for the replies of those that do not wait.
+            limit: (capacity / MAX_REPLY).saturating_sub(2).min(limit),
+            next_sequence: 0,
+            untold: false,
+            taken: false,
+            left: false,
+            _region: region,
+        }
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Takes the next request off the ring; `None` if there is none, or if there
+    /// is no room for its reply. In both cases the guest was asked to say when
+    /// that changes. Once Arca has closed an end there is none any more
+    /// ([`Control::is_left`]).
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        let frame = self.take_frame()?;
+        self.taken |= frame.is_some();
+        Ok(frame)
+    }
+
+    /// Whether Arca has left the session: it takes no more replies, or sends no
+    /// more requests and all that it sent were taken.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        // Both cursors are looked at first, whether or not they are needed: a lie is
+        // found at once, and not taken for a farewell.
+        let room = self.has_room()?;
+        self.pipe.incoming().available().map_err(FrameError::from)?;
+        // Nobody takes the reply to what else is asked.
+        self.left |= self.pipe.is_peer_read_closed();
+        if self.left {
+            return Ok(None);
+        }
+        if !room {
+            self.pipe.outgoing().want_room();
+            // Looked at once more after the wish.
+            if !self.has_room()? {
+                return Ok(None);
+            }
+        }
+        if let Some(frame) = Frame::take(self.pipe.incoming())? {
+            return Ok(Some(frame));
+        }
+        self.pipe.incoming().want_data();
+        // The flag and then the ring are looked at once more after the wish. What
+        // is left when the writer has closed is at most a part of a frame.
+        let over = self.pipe.is_peer_write_closed();
+        let frame = Frame::take(self.pipe.incoming())?;
+        self.left = over && frame.is_none();
+        Ok(frame)
+    }
+
+    /// Whether the replies of all that wait, and one more, are sure to fit.
+    fn has_room(&mut self) -> Result<bool, Lie> {
+        let needed = (self.waiting.len() + 1) * MAX_REPLY;
+        Ok(self.pipe.outgoing().free()? >= needed)
+    }
+
+    /// Puts a reply into the ring.
+    pub(crate) fn put(&mut self, request_id: u32, reply: &Reply) -> Result<(), Violation> {
+        match reply.to_frame(request_id).put(self.pipe.outgoing()) {
+            Ok(()) => self.untold = true,
+            // A guest that reads no replies gets none.
+            Err(RingError::WriteClosed) => {}
+            Err(RingError::WouldBlock) => return Err(Violation::NoRoom),
+            Err(RingError::Lie(lie)) => return Err(lie.into()),
+        }
+        Ok(())
+    }
+
+    /// Tells the guest of the replies put, and of the room for requests made,
+    /// since the last time.
+    pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
+        let mut told = std::mem::take(&mut self.untold);
+        if told {
+            let _ = self.pipe.outgoing().take_data_wanted();
+        }
+        if std::mem::take(&mut self.taken) {
+            let requests = self.pipe.incoming();
+            told |= requests.take_room_wanted(requests.capacity() / 2);
+        }
+        if told {
+            wakes.mark(self.slot);
+        }
+    }
+
+    /// Says that the session is over: no request is taken and no reply comes.
+    pub(crate) fn close(&mut self, wakes: &mut Wakes) {
+        self.pipe.close_read();
+        self.pipe.close_write();
+        wakes.mark(self.slot);
+    }
+
+    /// Whether that request still waits.
+    pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket)
+    }
+
+    /// Whether one more request may wait.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.waiting.len() < self.limit
+    }
+
+    /// The ticket for a request that is about to wait.
+    pub(crate) fn ticket(&mut self, request_id: u32) -> Ticket {
+        self.next_sequence += 1;
+        Ticket {
+            request_id,
+            sequence: self.next_sequence,
+        }
+    }
+
+    /// Says what a request waits for.
+    pub(crate) fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
+        self.waiting.insert(ticket, waiting);
+    }
+
+    /// Answers a request that has waited.
+    pub(crate) fn answer(&mut self, ticket: Ticket, reply: &Reply) -> Result<(), Violation> {
+        self.waiting.remove(&ticket);
+        self.put(ticket.request_id, reply)
+    }
+
+    /// Forgets a request that is answered otherwise.
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
+        self.waiting.remove(&ticket);
+    }
+
+    /// The oldest request of that request_id that waits.
+    pub(crate) fn oldest(&self, request_id: u32) -> Option<(Ticket, Waiting)> {
+        let from = |sequence| Ticket {
+            request_id,
+            sequence,
+        };
+        let mut range = self.waiting.range(from(0)..=from(u64::MAX));
+        range.next().map(|(&ticket, &waiting)| (ticket, waiting))
+    }
+
+    /// Forgets all that wait: the session is over.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+}

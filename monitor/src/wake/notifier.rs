@@ -1,0 +1,137 @@
+//! Telling the guest that something happened in one of its pipes.
+
+use allocator_api2::alloc::{Allocator, Layout};
+use arca_shared::memory::BuddyAllocator;
+use arca_shared::memory::ShmOffset;
+use arca_shared::notify::{NotifyArea, Slot};
+use arca_shared::protocol::layout::MAX_VCPUS;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::link::LinkError;
+
+/// How a sleeping vCPU (in tests: a thread) is woken.
+pub trait VcpuWaker: Send + Sync {
+    /// Wakes the vCPU of that index, or gives it a token that its next park
+    /// consumes. Called from any host thread, and does not block.
+    fn wake(&self, vcpu: usize);
+}
+
+/// Marks slots for the guest and wakes one of its vCPUs if all that could act
+/// on the mark sleep. Shared by the monitor's thread and the threads of the
+/// standard pipes.
+pub(crate) struct GuestNotifier {
+    area: NotifyArea,
+    waker: Arc<dyn VcpuWaker>,
+    vcpus: usize,
+    wakes_sent: AtomicU64,
+    wakes_suppressed: AtomicU64,
+    _memory: AreaMemory,
+}
+
+/// The notification area's block of the arena.
+struct AreaMemory {
+    address: NonNull<u8>,
+    layout: Layout,
+    allocator: BuddyAllocator,
+}
+
+// SAFETY: an owned address range; nothing is read or written through it.
+unsafe impl Send for AreaMemory {}
+// SAFETY: as above.
+unsafe impl Sync for AreaMemory {}
+
+impl Drop for AreaMemory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `GuestNotifier::new` from this allocator with
+        // this layout, and owned by this value alone; the area that lies in it
+        // is dropped together with it.
+        unsafe { self.allocator.deallocate(self.address, self.layout) }
+    }
+}
+
+impl GuestNotifier {
+    /// Allocates the notification area.
+    pub(crate) fn new(
+        allocator: &BuddyAllocator,
+        waker: Arc<dyn VcpuWaker>,
+        vcpus: usize,
+    ) -> Result<Self, LinkError> {
+        let arena = allocator.arena();
+        let size = NotifyArea::required_size(arena.len());
+        let layout = Layout::from_size_align(size, 64).map_err(|_| LinkError::NoRoom {
+            what: "the notification area",
+            size: size as u64,
+        })?;
+        let block = allocator.allocate_zeroed(layout);
+        let address = block
+            .map_err(|_| LinkError::NoRoom {
+                what: "the notification area",
+                size: size as u64,
+            })?
+            .cast::<u8>();
+        let memory = AreaMemory {
+            address,
+            layout,
+            allocator: allocator.clone(),
+        };
+        let area = NotifyArea::join(arena, arena.to_offset(address)?)?;
+        Ok(Self {
+            area,
+            waker,
+            vcpus: vcpus.min(MAX_VCPUS),
+            wakes_sent: AtomicU64::new(0),
+            wakes_suppressed: AtomicU64::new(0),
+            _memory: memory,
+        })
+    }
+
+    pub(crate) fn area(&self) -> &NotifyArea {
+        &self.area
+    }
+
+    pub(crate) fn offset(&self) -> ShmOffset {
+        self.area.offset()
+    }
+
+    /// Tells the guest to look at a slot.
+    pub(crate) fn mark(&self, slot: Slot) {
+        self.area.to_guest().mark(slot);
+        self.wake();
+    }
+
+    /// Marks a slot and leaves the wake to the caller; whether one is needed, as
+    /// of now: a vCPU that goes to sleep later finds the mark by itself.
+    pub(crate) fn mark_quietly(&self, slot: Slot) -> bool {
+        self.area.to_guest().mark(slot);
+        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).sleeps());
+        if !asleep {
+            // Relaxed: a counter.
+            self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+        asleep
+    }
+
+    /// Wakes a vCPU that sleeps; whether one did.
+    pub(crate) fn wake(&self) -> bool {
+        let sleeper = (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).take());
+        // Relaxed: counters, which order nothing.
+        if let Some(vcpu) = sleeper {
+            self.waker.wake(vcpu);
+            self.wakes_sent.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+        sleeper.is_some()
+    }
+
+    /// Wakes sent, and wakes that were not needed.
+    pub(crate) fn wakes(&self) -> (u64, u64) {
+        // Relaxed: counters.
+        (
+            self.wakes_sent.load(Ordering::Relaxed),
+            self.wakes_suppressed.load(Ordering::Relaxed),
+        )
+    }
+}

@@ -1,0 +1,482 @@
+//! Tests of calls and their replies, against a monitor that the test plays.
+
+use super::*;
+use crate::errno::Errno;
+use crate::protocol::message::{Target, code};
+use crate::testing::machine::{Event, Machine, Wakes};
+use crate::testing::peer::{LOCAL, Peer, REMOTE, address};
+
+type Answer = Result<Reply, Error>;
+
+fn join(peer: &Peer) -> Arc<Control> {
+    Control::join(&peer.reactor, peer.control).expect("a place")
+}
+
+/// A peer and the control of its session.
+fn control() -> (Arc<Peer>, Arc<Control>) {
+    let peer = Peer::simple();
+    let control = join(&peer);
+    (peer, control)
+}
+
+fn accept() -> Request {
+    Request::AcceptFrom { listener_id: 5 }
+}
+
+/// A request that is not cancelled when its call is dropped.
+fn ask() -> Request {
+    Request::Addresses(Target::Listener(5))
+}
+
+fn poll(call: &mut Call) -> Poll<Answer> {
+    Arc::new(Wakes::default()).poll(call)
+}
+
+fn value(call: &mut Call) -> u64 {
+    match poll(call) {
+        Poll::Ready(Ok(Reply::OptionValue(value))) => value,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn replies_are_always_waited_for() {
+    let (peer, _control) = control();
+    assert!(peer.with_control(|end| end.outgoing().take_data_wanted()));
+}
+
+#[test]
+fn a_request_is_sent_and_told_of() {
+    let (peer, control) = control();
+    let _call = control.call(ask());
+    assert_eq!(peer.requests(), [(1, ask())]);
+    assert!(peer.was_told_of(peer.control));
+    control.post(ask());
+    assert_eq!(peer.requests(), [(2, ask())]);
+    assert!(peer.was_told_of(peer.control));
+}
+
+#[test]
+fn replies_find_their_calls_in_any_order() {
+    let (peer, control) = control();
+    let mut calls: Vec<_> = (0..3).map(|_| control.call(ask())).collect();
+    let wakes: Vec<_> = calls
+        .iter_mut()
+        .map(|call| {
+            let wakes = Arc::new(Wakes::default());
+            assert!(wakes.poll(call).is_pending());
+            wakes
+        })
+        .collect();
+    // One that nobody asked for is dropped.
+    for id in [9, 0, 3, 1, 2] {
+        peer.reply(id, Reply::OptionValue(id.into()));
+    }
+    assert!(peer.reactor.turn());
+    for (index, call) in calls.iter_mut().enumerate() {
+        assert_eq!(wakes[index].count(), 1);
+        assert_eq!(value(call), index as u64 + 1);
+    }
+    assert_eq!(poll(&mut calls[0]), Poll::Ready(Err(Error::SessionEnded)));
+    // More replies are waited for.
+    assert!(peer.with_control(|end| end.outgoing().take_data_wanted()));
+    drop(calls);
+    assert_eq!(peer.requests().len(), 3, "and nothing is cancelled");
+}
+
+#[test]
+fn a_reply_comes_through_to_who_blocks() {
+    let (peer, control) = control();
+    let other = peer.clone();
+    peer.machine.while_parked(move || {
+        assert_eq!(other.request(), (1, ask()));
+        other.reply(1, Reply::OptionValue(7));
+    });
+    let call = control.call(ask());
+    assert_eq!(peer.reactor.block_on(call), Ok(Reply::OptionValue(7)));
+    assert_eq!(peer.machine.events(), [Event::Park(None), Event::Kick(0)]);
+}
+
+#[test]
+fn a_number_in_use_is_not_used_again() {
+    let (peer, control) = control();
+    let live = control.call(ask());
+    control.post(ask());
+    let third = control.call(ask());
+    assert_eq!(peer.requests().len(), 3);
+    control.sender.lock().last_id = u32::MAX - 1;
+    let _calls = [control.call(ask()), control.call(ask())];
+    // Neither 0, nor the one alive, nor the one whose reply is still to come.
+    let ids: Vec<_> = peer.requests().iter().map(|request| request.0).collect();
+    assert_eq!(ids, [u32::MAX, 4]);
+    drop((live, third));
+}
+
+/// The requests that follow when a call of `request` is dropped.
+fn dropped(request: Request) -> Vec<(u32, Request)> {
+    let (peer, control) = control();
+    let call = control.call(request);
+    assert_eq!(peer.requests(), [(1, request)]);
+    peer.told();
+    drop(call);
+    let requests = peer.requests();
+    assert_eq!(peer.told().len(), requests.len());
+    requests
+}
+
+#[test]
+fn a_call_that_waits_for_others_is_cancelled_when_dropped() {
+    let name = crate::protocol::message::Name::new("host").expect("a name");
+    for request in [
+        accept(),
+        Request::ConnectTo(address(REMOTE)),
+        Request::ConnectName { port: 1, name },
+    ] {
+        let cancel = Request::Cancel { request_id: 1 };
+        assert_eq!(dropped(request), [(0, cancel)]);
+    }
+    for request in [ask(), Request::CloseListener { listener_id: 5 }] {
+        assert_eq!(dropped(request), []);
+    }
+}
+
+#[test]
+fn a_call_may_be_given_up_and_is_still_answered() {
+    let (peer, control) = control();
+    let mut call = control.call(accept());
+    peer.requests();
+    peer.told();
+    call.cancel();
+    let cancel = Request::Cancel { request_id: 1 };
+    assert_eq!(peer.requests(), [(0, cancel)]);
+    assert!(peer.was_told_of(peer.control));
+    assert!(poll(&mut call).is_pending());
+    peer.reply(1, Reply::AcceptErr(Errno::ECANCELED));
+    peer.reactor.turn();
+    assert_eq!(
+        poll(&mut call),
+        Poll::Ready(Ok(Reply::AcceptErr(Errno::ECANCELED)))
+    );
+}
+
+/// Whether both flags of a pipe are set from Arca's side, in order.
+fn is_closed(end: &mut BidirectionalPipe) -> bool {
+    let flags = (end.is_peer_read_closed(), end.is_peer_write_closed());
+    assert_eq!(flags.0, flags.1);
+    assert_eq!(end.incoming().errno(), 0);
+    flags.0
+}
+
+#[test]
+fn a_connection_that_nobody_waits_for_is_closed() {
+    for answered_first in [true, false] {
+        let (peer, control) = control();
+        let (place, mut end) = peer.pipe(64);
+        let mut call = control.call(Request::ConnectTo(address(REMOTE)));
+        assert!(poll(&mut call).is_pending());
+        if answered_first {
+            peer.reply(1, Peer::connected(place));
+            peer.reactor.turn();
+            assert!(!is_closed(&mut end));
+            drop(call);
+        } else {
+            drop(call);
+            peer.reply(1, Peer::connected(place));
+            peer.reactor.turn();
+        }
+        assert!(is_closed(&mut end));
+    }
+}
+
+#[test]
+fn a_listener_that_nobody_waits_for_is_closed() {
+    let (peer, control) = control();
+    let (address, backlog) = (address(LOCAL), 0);
+    control.post(Request::ListenAt { address, backlog });
+    peer.requests();
+    let (listener_id, local) = (8, address);
+    peer.reply(1, Reply::Listening { listener_id, local });
+    peer.reactor.turn();
+    let close = Request::CloseListener { listener_id };
+    assert_eq!(peer.requests(), [(0, close)]);
+}
+
+#[test]
+fn a_reply_without_consequences_needs_nobody() {
+    let (peer, control) = control();
+    control.post(ask());
+    peer.requests();
+    peer.reply(1, Reply::Done);
+    peer.reactor.turn();
+    assert_eq!(peer.requests(), []);
+    // Its number is free again.
+    control.sender.lock().last_id = 0;
+    control.post(ask());
+    assert_eq!(peer.request().0, 1);
+}
+
+#[test]
+fn an_accepted_connection_of_a_closed_listener_is_closed() {
+    let (peer, control) = control();
+    let (place, mut end) = peer.pipe(64);
+    drop(control.call(accept()));
+    peer.reply(1, Peer::accepted(5, place));
+    peer.reactor.turn();
+    assert!(is_closed(&mut end));
+}
+
+#[test]
+fn an_accepted_connection_goes_to_the_oldest_other_accept() {
+    let (peer, control) = control();
+    control.open_listener(5);
+    let (place, mut end) = peer.pipe(64);
+    let first = control.call(accept());
+    let _other = control.call(Request::AcceptFrom { listener_id: 6 });
+    let mut second = control.call(accept());
+    let mut third = control.call(accept());
+    let wakes = Arc::new(Wakes::default());
+    assert!(wakes.poll(&mut second).is_pending());
+    assert!(poll(&mut third).is_pending());
+    peer.requests();
+    drop(first);
+    peer.reply(1, Peer::accepted(5, place));
+    peer.reactor.turn();
+    assert_eq!(
+        peer.requests(),
+        [
+            (0, Request::Cancel { request_id: 1 }),
+            (0, Request::Cancel { request_id: 3 }),
+        ]
+    );
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(poll(&mut second), Poll::Ready(Ok(Peer::accepted(5, place))));
+    assert!(poll(&mut third).is_pending());
+    assert!(!is_closed(&mut end));
+    // The reply to the second's own request is nobody's.
+    peer.reply(3, Reply::AcceptErr(Errno::ECANCELED));
+    peer.reactor.turn();
+    assert!(poll(&mut third).is_pending());
+    // And its number is used no more, for it is still to come only once.
+    assert!(control.calls.lock().abandoned.is_empty());
+}
+
+#[test]
+fn an_accepted_connection_is_kept_for_the_next_accept() {
+    let (peer, control) = control();
+    control.open_listener(5);
+    let pipes: Vec<_> = (0..2).map(|_| peer.pipe(64).0).collect();
+    for _ in &pipes {
+        drop(control.call(accept()));
+    }
+    peer.requests();
+    for (id, place) in (1..).zip(&pipes) {
+        peer.reply(id, Peer::accepted(5, *place));
+    }
+    peer.reactor.turn();
+    let mut other = control.call(Request::AcceptFrom { listener_id: 6 });
+    assert!(poll(&mut other).is_pending());
+    assert_eq!(peer.requests().len(), 1);
+    for place in &pipes {
+        let mut call = control.call(accept());
+        assert_eq!(poll(&mut call), Poll::Ready(Ok(Peer::accepted(5, *place))));
+    }
+    assert_eq!(peer.requests(), [], "nothing had to be asked");
+    let mut call = control.call(accept());
+    assert!(poll(&mut call).is_pending());
+    assert_eq!(peer.requests().len(), 1);
+}
+
+#[test]
+fn a_kept_connection_that_is_taken_and_not_used_is_kept_again() {
+    let (peer, control) = control();
+    control.open_listener(5);
+    let (place, mut end) = peer.pipe(64);
+    drop(control.call(accept()));
+    peer.reply(1, Peer::accepted(5, place));
+    peer.reactor.turn();
+    peer.requests();
+    let taken = control.call(accept());
+    taken.cancel();
+    assert_eq!(peer.requests(), [], "it has no number to cancel");
+    drop(taken);
+    assert!(!is_closed(&mut end));
+    let mut call = control.call(accept());
+    assert_eq!(poll(&mut call), Poll::Ready(Ok(Peer::accepted(5, place))));
+}
+
+#[test]
+fn a_listener_that_closes_closes_what_was_kept_for_it() {
+    let (peer, control) = control();
+    control.open_listener(5);
+    control.open_listener(6);
+    let mut pipes: Vec<_> = (0..2).map(|_| peer.pipe(64)).collect();
+    for (listener_id, (place, _)) in (5..).zip(&pipes) {
+        drop(control.call(Request::AcceptFrom { listener_id }));
+        peer.reply(listener_id - 4, Peer::accepted(listener_id, *place));
+    }
+    peer.reactor.turn();
+    peer.requests();
+    peer.told();
+    control.close_listener(5);
+    let close = Request::CloseListener { listener_id: 5 };
+    assert_eq!(peer.requests(), [(0, close)]);
+    assert!(is_closed(&mut pipes[0].1));
+    assert!(!is_closed(&mut pipes[1].1));
+    // What is accepted for it from now on is closed too.
+    let (place, mut end) = peer.pipe(64);
+    drop(control.call(accept()));
+    peer.reply(3, Peer::accepted(5, place));
+    peer.reactor.turn();
+    assert!(is_closed(&mut end));
+}
+
+/// What every call says, one that waited and one made later, after `end`.
+fn ended(end: impl FnOnce(&Arc<Peer>)) -> Error {
+    let (peer, control) = control();
+    let mut call = control.call(accept());
+    let wakes = Arc::new(Wakes::default());
+    assert!(wakes.poll(&mut call).is_pending());
+    peer.requests();
+    end(&peer);
+    peer.tell(peer.control);
+    peer.reactor.turn();
+    assert_eq!(wakes.count(), 1);
+    let Poll::Ready(Err(error)) = poll(&mut call) else {
+        panic!("the session has ended");
+    };
+    let mut later = control.call(accept());
+    assert_eq!(poll(&mut later), Poll::Ready(Err(error)));
+    later.cancel();
+    control.open_listener(5);
+    control.close_listener(5);
+    drop((call, later));
+    assert_eq!(peer.requests(), [], "nobody is asked any more");
+    error
+}
+
+#[test]
+fn a_session_that_ends_ends_every_call() {
+    let error = ended(|peer| peer.with_control(BidirectionalPipe::close_write));
+    assert_eq!(error, Error::SessionEnded);
+}
+
+#[test]
+fn a_frame_that_is_too_long_ends_the_session() {
+    let error = ended(|peer| {
+        let header = [code::DONE, 1, 1, 0, 0, 0, 0];
+        peer.with_control(|end| end.write(&header)).expect("room");
+    });
+    assert_eq!(error, Error::Protocol("a reply frame is malformed"));
+}
+
+#[test]
+fn a_reply_of_no_known_type_ends_the_session() {
+    let error = ended(|peer| {
+        let frame = [200, 0, 0, 1, 0, 0, 0];
+        peer.with_control(|end| end.write(&frame)).expect("room");
+    });
+    assert_eq!(
+        error,
+        Error::Protocol("a reply is not one that was asked for")
+    );
+}
+
+#[test]
+fn the_first_reason_for_the_end_stays() {
+    let error = ended(|peer| {
+        let frame = [200, 0, 0, 1, 0, 0, 0];
+        peer.with_control(|end| {
+            end.write(&frame).expect("room");
+            end.close_write();
+        });
+    });
+    assert_eq!(
+        error,
+        Error::Protocol("a reply is not one that was asked for")
+    );
+}
+
+#[test]
+fn an_answer_that_was_there_before_the_end_is_given() {
+    let (peer, control) = control();
+    let mut call = control.call(ask());
+    peer.reply(1, Reply::OptionValue(7));
+    peer.with_control(BidirectionalPipe::close_write);
+    peer.reactor.turn();
+    assert_eq!(value(&mut call), 7);
+}
+
+#[test]
+fn a_monitor_that_waits_for_room_is_told_of_it() {
+    let (peer, control) = control();
+    let mut call = control.call(ask());
+    peer.told();
+    peer.reply(1, Reply::OptionValue(7));
+    peer.with_control(|end| end.outgoing().want_room());
+    peer.reactor.turn();
+    assert!(peer.was_told_of(peer.control));
+    assert_eq!(value(&mut call), 7);
+    let _call = control.call(ask());
+    peer.told();
+    peer.reply(2, Reply::OptionValue(7));
+    peer.reactor.turn();
+    assert_eq!(peer.told(), [], "it does not wait now");
+}
+
+/// A peer with control rings of 40 bytes, which three frames of 12 fill.
+fn narrow() -> (Arc<Peer>, Arc<Control>) {
+    let peer = Peer::new(Machine::default(), 1, 40);
+    let control = join(&peer);
+    (peer, control)
+}
+
+fn ids(peer: &Peer) -> Vec<u32> {
+    let requests = peer.requests();
+    requests.iter().map(|request| request.0).collect()
+}
+
+#[test]
+fn requests_wait_for_room_and_keep_their_order() {
+    let (peer, control) = narrow();
+    let _calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
+    // The monitor is asked to say when there is room.
+    assert!(peer.with_control(|end| !end.incoming().take_room_wanted(5)));
+    assert_eq!(ids(&peer), [1, 2, 3]);
+    assert!(peer.with_control(|end| end.incoming().take_room_wanted(5)));
+    peer.told();
+    peer.tell(peer.control);
+    peer.reactor.turn();
+    assert!(peer.was_told_of(peer.control));
+    assert_eq!(ids(&peer), [4, 5]);
+    peer.tell(peer.control);
+    peer.reactor.turn();
+    assert_eq!(peer.told(), [], "nothing more to send");
+}
+
+#[test]
+fn requests_that_still_find_no_room_go_on_waiting() {
+    let (peer, control) = narrow();
+    let _calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
+    peer.told();
+    peer.tell(peer.control);
+    peer.reactor.turn();
+    assert_eq!(peer.told(), [], "nothing was sent");
+    // A frame that waits is not overtaken by one that comes now.
+    assert!(peer.with_control(|end| end.read(&mut [0; 12])).is_ok());
+    let _sixth = control.call(ask());
+    assert_eq!(ids(&peer), [2, 3, 4]);
+    peer.tell(peer.control);
+    peer.reactor.turn();
+    assert_eq!(ids(&peer), [5, 6]);
+}
+
+#[test]
+fn requests_to_a_monitor_that_reads_no_more_are_dropped() {
+    let (peer, control) = narrow();
+    let _calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
+    assert_eq!(ids(&peer), [1, 2, 3]);
+    peer.with_control(BidirectionalPipe::close_read);
+    peer.tell(peer.control);
+    peer.reactor.turn();
+    assert!(control.sender.lock().waiting.is_empty());
+}

@@ -1,0 +1,61 @@
+//! What the Arca side needs from the machine it runs on.
+//!
+//! The session, its streams and the reactor are written against [`Platform`],
+//! so that the same code runs in the guest (MMIO registers), in a host thread
+//! (an eventfd and a condition variable) and under a model checker.
+
+/// The machine under an Arca side.
+///
+/// A *sleeper* is whatever can sleep and be woken on its own: a vCPU in the
+/// guest, a thread on a host. Each has an index below
+/// [`MAX_VCPUS`](crate::protocol::layout::MAX_VCPUS) and a state word in the
+/// notification area.
+pub trait Platform: Send + Sync + 'static {
+    /// Wakes the monitor, which has said that it sleeps.
+    fn ring_doorbell(&self);
+
+    /// Index of the sleeper that this code runs on.
+    fn current(&self) -> usize;
+
+    /// Sleeps until a wake for the current sleeper arrives or the clock
+    /// ([`Platform::now`]) reaches `deadline`, in nanoseconds. A wake is a
+    /// token: one that came earlier is consumed and the park returns at once.
+    /// May return for no reason.
+    fn park(&self, deadline: Option<u64>);
+
+    /// Wakes the sleeper of that index, or gives it the token.
+    fn kick(&self, sleeper: usize);
+
+    /// Nanoseconds of a monotonic clock.
+    fn now(&self) -> u64;
+
+    /// For how long a sleeper may look for something to do before it parks, in
+    /// nanoseconds; 0 is not at all. Within this limit, the reactor looks for as
+    /// long as it has paid off lately.
+    fn poll_limit(&self) -> u64 {
+        0
+    }
+
+    /// Runs a piece of queued work, for example a task of an executor, and says
+    /// whether there was one. Called by a sleeper that waits for something.
+    fn work(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Platform::work`] would find something. Asked between raising
+    /// the sleeper's flag and parking.
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    /// Whether work is queued, be it for another sleeper than the current one.
+    fn work_waits(&self) -> bool {
+        self.has_work()
+    }
+
+    /// Whether that sleeper would run queued work if it were woken. What it says
+    /// of one that is awake may be outdated.
+    fn may_work(&self, _sleeper: usize) -> bool {
+        true
+    }
+}

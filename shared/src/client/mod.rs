@@ -1,0 +1,41 @@
+//! The Arca side: sockets as `std::net` has them on Linux, and the event loop
+//! under them.
+//!
+//! They belong to a session, which is woken and wakes. The draft's streams, over a
+//! bare pipe that is looked at by whoever waits, are
+//! [`pipe::SyncStream`](crate::pipe::SyncStream) and
+//! [`pipe::AsyncStream`](crate::pipe::AsyncStream).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`session`] | [`ArcaSession`]: connect and bind, over the control pipe |
+//! | [`listener`] | [`ArcaTcpListener`] |
+//! | [`stream`] | [`ArcaTcpStream`], blocking |
+//! | [`async_stream`] | [`AsyncStream`], and halves of streams |
+//! | [`pipe_end`] | the Arca end of a pipe, which streams and standard streams share |
+//! | [`standard`] | standard input, output and log |
+//! | [`reactor`] | [`Reactor`](reactor::Reactor): from ready slots to wakers, timers, and sleep |
+//! | [`hal`] | what the Arca side needs from the machine it runs on |
+//! | [`waiters`] | wakers that wait for the same thing |
+//! | [`adaptive_poll`] | how long a sleeper polls before it sleeps |
+
+pub mod adaptive_poll;
+pub mod async_stream;
+mod control;
+pub mod hal;
+pub mod listener;
+pub mod pipe_end;
+pub mod reactor;
+pub mod session;
+pub mod standard;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+pub mod waiters;
+
+pub use async_stream::{AsyncStream, OwnedReadHalf, OwnedWriteHalf};
+pub use listener::ArcaTcpListener;
+pub use pipe_end::PipeEnd;
+pub use session::ArcaSession;
+pub use standard::{StandardReader, StandardWriter};
+pub use stream::{ArcaTcpStream, Shutdown};

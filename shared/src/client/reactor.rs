@@ -1,0 +1,447 @@
+//! The Arca side's event loop: from ready slots to wakers, timers, and sleep.
+//!
+//! There is no task of its own: whoever waits runs a [`Reactor::turn`] first,
+//! and sleeps only when that finds nothing. Blocking calls and an executor share
+//! it, on any number of sleepers.
+
+use crate::client::adaptive_poll::Patience;
+use crate::client::hal::Platform;
+use crate::memory::{Arena, ArenaError, ShmOffset};
+use crate::notify::{Counter, NotifyArea, Slot};
+use crate::protocol::layout::MAX_VCPUS;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::{Context, Poll, Waker};
+use spin::Mutex;
+
+/// What hears of a slot's becoming ready.
+pub trait OnReady: Send + Sync {
+    /// The monitor did something in this slot. Called by whatever sleeper took
+    /// the mark; must not wait.
+    fn ready(&self);
+}
+
+/// The event loop of an Arca side.
+pub struct Reactor {
+    shared: Arc<Shared>,
+    handlers: Mutex<BTreeMap<Slot, Arc<dyn OnReady>>>,
+    timers: Mutex<BTreeMap<(u64, u64), Waker>>,
+    /// The earliest deadline among the timers, or `u64::MAX`. Written under the
+    /// timers' lock; read without it, where a stale value costs one look.
+    nearest: AtomicU64,
+    next_timer: AtomicU64,
+    /// One for each sleeper, made once, so that waiting allocates nothing.
+    parkers: Vec<Arc<Parker>>,
+    /// How each sleeper looks before it parks. Only that sleeper takes its lock.
+    looks: Vec<Mutex<Look>>,
+}
+
+/// How a sleeper looks for something to do before it parks.
+struct Look {
+    patience: Patience,
+    /// The next time not at all: what is waited for takes its time.
+    skip: bool,
+}
+
+struct Shared {
+    notify: NotifyArea,
+    platform: Arc<dyn Platform>,
+    sleepers: usize,
+}
+
+/// Wakes a sleeper that is blocked in [`Reactor::block_on`].
+struct Parker {
+    shared: Arc<Shared>,
+    sleeper: usize,
+    /// The future that the sleeper waits for should be polled.
+    woken: AtomicBool,
+    /// While it sleeps: when it wakes by itself, or `u64::MAX`.
+    until: AtomicU64,
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release: pairs with the Acquire in `block_on`; what the waker did
+        // before is seen by the poll. The fence in `take` orders the store
+        // before the look at the sleeper's flag.
+        self.woken.store(true, Ordering::Release);
+        if self.shared.notify.vcpu(self.sleeper).take() {
+            self.shared.platform.kick(self.sleeper);
+        }
+    }
+}
+
+impl Reactor {
+    /// A reactor for `sleepers` sleepers (at most [`MAX_VCPUS`]) over the
+    /// notification area at `notify_offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError`] if the area does not lie in the arena.
+    pub fn new(
+        arena: &Arena,
+        notify_offset: u64,
+        platform: Arc<dyn Platform>,
+        sleepers: usize,
+    ) -> Result<Arc<Self>, ArenaError> {
+        let shared = Arc::new(Shared {
+            notify: NotifyArea::join(arena, ShmOffset(notify_offset))?,
+            platform,
+            sleepers: sleepers.clamp(1, MAX_VCPUS),
+        });
+        let parkers = (0..shared.sleepers).map(|sleeper| {
+            Arc::new(Parker {
+                shared: shared.clone(),
+                sleeper,
+                woken: AtomicBool::new(false),
+                until: AtomicU64::new(u64::MAX),
+            })
+        });
+        Ok(Arc::new(Self {
+            parkers: parkers.collect(),
+            looks: (0..shared.sleepers)
+                .map(|_| {
+                    Mutex::new(Look {
+                        patience: Patience::new(shared.platform.poll_limit()),
+                        skip: false,
+                    })
+                })
+                .collect(),
+            shared,
+            handlers: Mutex::new(BTreeMap::new()),
+            timers: Mutex::new(BTreeMap::new()),
+            nearest: AtomicU64::new(u64::MAX),
+            next_timer: AtomicU64::new(0),
+        }))
+    }
+
+    /// The sleeper that this code runs on; one past the last is taken as the last.
+    fn current(&self) -> usize {
+        self.shared.platform.current().min(self.shared.sleepers - 1)
+    }
+
+    /// The arena that the session lives in.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        self.shared.notify.arena()
+    }
+
+    /// The machine underneath.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<dyn Platform> {
+        &self.shared.platform
+    }
+
+    /// Calls `handler` whenever `slot` becomes ready, until
+    /// [`Reactor::deregister`].
+    pub fn register(&self, slot: Slot, handler: Arc<dyn OnReady>) {
+        self.handlers.lock().insert(slot, handler);
+    }
+
+    /// Stops calling the handler of a slot. To be done before the last flag of
+    /// the slot's pipe is set: after that, the slot may be another pipe's.
+    pub fn deregister(&self, slot: Slot) {
+        let handler = self.handlers.lock().remove(&slot);
+        drop(handler);
+    }
+
+    /// Tells the monitor that something happened in `slot`; to be called after
+    /// the ring change is published.
+    pub fn notify_monitor(&self, slot: Slot) {
+        let notify = &self.shared.notify;
+        notify.to_monitor().mark(slot);
+        let counter = if notify.monitor().take() {
+            self.shared.platform.ring_doorbell();
+            Counter::Doorbells
+        } else {
+            Counter::Suppressed
+        };
+        notify.count(self.current(), counter);
+    }
+
+    /// Takes the slots that are ready and calls their handlers, then wakes the
+    /// timers that are due. Says whether there was anything.
+    pub fn turn(&self) -> bool {
+        let mut any = false;
+        let ready = self.shared.notify.to_guest();
+        if ready.any() {
+            ready.take(|slot| {
+                let handler = self.handlers.lock().get(&slot).cloned();
+                if let Some(handler) = handler {
+                    any = true;
+                    handler.ready();
+                }
+            });
+        }
+        any | self.fire_timers()
+    }
+
+    fn fire_timers(&self) -> bool {
+        // Relaxed: see `nearest`.
+        let nearest = self.nearest.load(Ordering::Relaxed);
+        if nearest == u64::MAX || nearest > self.shared.platform.now() {
+            return false;
+        }
+        let mut any = false;
+        loop {
+            let now = self.shared.platform.now();
+            let mut timers = self.timers.lock();
+            let due = timers.first_entry().filter(|first| first.key().0 <= now);
+            let waker = due.map(|first| first.remove());
+            self.set_nearest(&timers);
+            drop(timers);
+            let Some(waker) = waker else {
+                return any;
+            };
+            any = true;
+            waker.wake();
+        }
+    }
+
+    fn set_nearest(&self, timers: &BTreeMap<(u64, u64), Waker>) {
+        let nearest = timers.keys().next().map_or(u64::MAX, |key| key.0);
+        self.nearest.store(nearest, Ordering::Relaxed);
+    }
+
+    /// Puts the current sleeper to sleep until something may have happened: a
+    /// slot is ready, a timer is due, work was queued, or `ready` says so.
+    pub fn wait(&self, ready: &dyn Fn() -> bool) {
+        let Shared {
+            notify, platform, ..
+        } = &*self.shared;
+        let current = self.current();
+        let found = || notify.to_guest().any() || ready() || platform.has_work();
+        let look = &self.looks[current];
+        let limit = {
+            let mut look = look.lock();
+            match core::mem::take(&mut look.skip) {
+                true => None,
+                false => Some(look.patience.look()),
+            }
+        };
+        if limit.is_some_and(|limit| self.look(limit, look, &found)) {
+            return;
+        }
+        let sleeper = notify.vcpu(current);
+        let until = &self.parkers[current].until;
+        // Relaxed, here and below: `raise` publishes it, and whoever misses what is
+        // stored after that wakes us for nothing.
+        until.store(u64::MAX, Ordering::Relaxed);
+        sleeper.raise();
+        if !found() {
+            if platform.work_waits() {
+                // Found by a wake that was for it, and none of ours.
+                self.wake_worker();
+            }
+            // Relaxed: see `nearest`; whoever sets a nearer timer after this look
+            // finds the flag up, and wakes us.
+            let nearest = self.nearest.load(Ordering::Relaxed);
+            until.store(nearest, Ordering::Relaxed);
+            let deadline = (nearest != u64::MAX).then_some(nearest);
+            let since = platform.now();
+            if deadline.is_none_or(|deadline| deadline > since) {
+                notify.count(current, Counter::Parks);
+                platform.park(deadline);
+                if limit == Some(0) {
+                    let slept = platform.now().saturating_sub(since);
+                    look.lock().patience.slept(slept);
+                }
+            }
+        }
+        sleeper.lower();
+    }
+
+    /// Says that what the current sleeper is about to wait for takes its time: it
+    /// parks at once. A writer that waits for half a ring to drain is woken while
+    /// the other half still drains, and looking would take a core from whoever
+    /// drains it.
+    pub fn be_patient(&self) {
+        self.looks[self.current()].lock().skip = true;
+    }
+
+    /// Looks for something to do for at most `limit` nanoseconds, and not past
+    /// the nearest timer; whether there was something.
+    fn look(&self, limit: u64, look: &Mutex<Look>, found: &dyn Fn() -> bool) -> bool {
+        if limit == 0 {
+            return false;
+        }
+        let platform = &self.shared.platform;
+        // Relaxed: see `nearest`.
+        let nearest = self.nearest.load(Ordering::Relaxed);
+        let began = platform.now();
+        let end = began.saturating_add(limit);
+        loop {
+            let now = platform.now();
+            if found() {
+                look.lock().patience.found();
+                return true;
+            }
+            if now >= nearest {
+                return false;
+            }
+            if now >= end {
+                look.lock().patience.in_vain();
+                return false;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Wakes one sleeper that sleeps and may run work, if there is one: for whoever
+    /// has queued some.
+    pub fn wake_worker(&self) {
+        self.wake_one(|sleeper| self.shared.platform.may_work(sleeper));
+    }
+
+    /// Wakes the first sleeper that sleeps and is `fit`, if there is one.
+    fn wake_one(&self, fit: impl Fn(usize) -> bool) {
+        let Shared {
+            notify, platform, ..
+        } = &*self.shared;
+        for sleeper in 0..self.shared.sleepers {
+            let flag = notify.vcpu(sleeper);
+            // In this order: what is asked about a sleeper is true while it sleeps.
+            if flag.sleeps() && fit(sleeper) && flag.take() {
+                platform.kick(sleeper);
+                return;
+            }
+        }
+    }
+
+    /// Hands on what the current sleeper was woken for and does not see to itself,
+    /// because it goes on with what it waited for: that may take long. A wake goes
+    /// to one sleeper, and counts as for all that was there by then.
+    fn hand_on(&self) {
+        let Shared {
+            notify,
+            platform,
+            sleepers,
+        } = &*self.shared;
+        if *sleepers == 1 {
+            return;
+        }
+        if notify.to_guest().any() {
+            self.turn();
+        }
+        if platform.work_waits() {
+            self.wake_worker();
+        }
+        // Relaxed: see `nearest` and `wait`.
+        let nearest = self.nearest.load(Ordering::Relaxed);
+        if nearest == u64::MAX {
+            return;
+        }
+        let current = self.current();
+        let attends = |other: usize| {
+            notify.vcpu(other).sleeps()
+                && self.parkers[other].until.load(Ordering::Relaxed) <= nearest
+        };
+        if !(0..*sleepers).any(|other| other != current && attends(other)) {
+            self.wake_one(|_| true);
+        }
+    }
+
+    /// Runs a future to its end on the current sleeper; while it waits, the
+    /// sleeper does other work ([`Platform::work`]), and sleeps when there is
+    /// none.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let platform = &self.shared.platform;
+        let parker = &self.parkers[self.current()];
+        let waker = Waker::from(parker.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                // A call further out on this stack may wait with the same
+                // parker: what this one consumed may have been for it.
+                parker.woken.store(true, Ordering::Release);
+                return output;
+            }
+            let mut slept = false;
+            // Acquire: pairs with the Release in `wake_by_ref`.
+            while !parker.woken.swap(false, Ordering::Acquire) {
+                if !self.turn() && !platform.work() {
+                    self.wait(&|| parker.woken.load(Ordering::Acquire));
+                    slept = true;
+                }
+            }
+            if slept {
+                self.hand_on();
+            }
+        }
+    }
+
+    /// A future that is ready at `deadline`, in nanoseconds of
+    /// [`Platform::now`].
+    pub fn sleep_until(self: &Arc<Self>, deadline: u64) -> Timer {
+        Timer {
+            reactor: self.clone(),
+            deadline,
+            key: None,
+        }
+    }
+}
+
+/// A future that is ready at its deadline.
+#[must_use = "a timer does nothing unless awaited"]
+pub struct Timer {
+    reactor: Arc<Reactor>,
+    deadline: u64,
+    key: Option<(u64, u64)>,
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.reactor.shared.platform.now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        let key = match self.key {
+            Some(key) => key,
+            // Relaxed: the number only has to be another one each time.
+            None => (
+                self.deadline,
+                self.reactor.next_timer.fetch_add(1, Ordering::Relaxed),
+            ),
+        };
+        self.key = Some(key);
+        let mut timers = self.reactor.timers.lock();
+        let previous = timers.insert(key, context.waker().clone());
+        let is_nearest = timers.keys().next() == Some(&key);
+        self.reactor.set_nearest(&timers);
+        drop(timers);
+        // A sleeper that went to sleep before has another deadline, or none; this
+        // one may be busy when the time comes.
+        if is_nearest && previous.is_none() && self.reactor.shared.sleepers > 1 {
+            self.reactor.wake_one(|_| true);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            let mut timers = self.reactor.timers.lock();
+            let waker = timers.remove(&key);
+            self.reactor.set_nearest(&timers);
+            drop(timers);
+            drop(waker);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod handing_on;
+#[cfg(test)]
+mod tests;

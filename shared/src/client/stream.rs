@@ -1,0 +1,464 @@
+//! A connected socket, blocking.
+
+use super::pipe_end::{PipeEnd, Take};
+use super::{ArcaSession, AsyncStream, OwnedReadHalf, OwnedWriteHalf};
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::memory::ShmOffset;
+use crate::protocol::message::{SocketOption, Target};
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+
+/// Which directions to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Receiving.
+    Read,
+    /// Sending.
+    Write,
+    /// Both.
+    Both,
+}
+
+/// A connected socket on the host, used from Arca as `std::net::TcpStream` is.
+///
+/// All methods take `&self`: a stream may be used by several tasks at once, and
+/// [`ArcaTcpStream::try_clone`] gives another handle. When the last is dropped
+/// the connection closes as Linux's close(2) does: what was written still goes
+/// out, but the peer is reset if received bytes were left unread.
+///
+/// ```
+/// use arca_shared::errno::ErrorKind;
+/// use arca_shared::error::Error;
+/// use arca_shared::client::ArcaTcpStream;
+///
+/// /// Gives back what comes; whether the peer ended in order, not with a reset.
+/// fn echo(stream: &ArcaTcpStream) -> Result<bool, Error> {
+///     stream.set_nodelay(true)?;
+///     let mut buffer = [0; 4096];
+///     loop {
+///         match stream.read(&mut buffer) {
+///             Ok(0) => return Ok(true),
+///             Ok(len) => stream.write_all(&buffer[..len])?,
+///             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
+///             Err(error) => return Err(error),
+///         }
+///     }
+/// }
+/// ```
+pub struct ArcaTcpStream {
+    pub(super) core: Arc<StreamCore>,
+}
+
+/// What the handles of one stream share.
+pub(super) struct StreamCore {
+    session: ArcaSession,
+    pub(super) end: PipeEnd,
+    id: u32,
+    local: SocketAddr,
+    peer: SocketAddr,
+    nonblocking: AtomicBool,
+    /// Nanoseconds; 0 is none.
+    read_timeout: AtomicU64,
+    write_timeout: AtomicU64,
+}
+
+impl ArcaTcpStream {
+    pub(super) fn new(
+        session: ArcaSession,
+        end: PipeEnd,
+        id: u32,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            core: Arc::new(StreamCore {
+                session,
+                end,
+                id,
+                local,
+                peer,
+                nonblocking: AtomicBool::new(false),
+                read_timeout: AtomicU64::new(0),
+                write_timeout: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Reads what is there, waiting for at least one byte; 0 is the end of the
+    /// stream (or an empty buffer).
+    ///
+    /// # Errors
+    ///
+    /// The connection's errno, once (ECONNRESET); EAGAIN if the stream is
+    /// non-blocking, or the read timeout has passed.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.core.read(buffer, Take::All)
+    }
+
+    /// As [`ArcaTcpStream::read`], leaving the bytes to be read again.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`].
+    pub fn peek(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let core = &self.core;
+        if core.is_nonblocking() {
+            return core.end.try_peek(buffer);
+        }
+        let limit = StreamCore::limit(&core.read_timeout);
+        core.end
+            .block(limit, |context| core.end.poll_peek(context, buffer))
+    }
+
+    /// Fills the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedEof`] if the stream ends before that; else as
+    /// [`ArcaTcpStream::read`].
+    pub fn read_exact(&self, buffer: &mut [u8]) -> Result<(), Error> {
+        let mut len = 0;
+        while len < buffer.len() {
+            match self.read(&mut buffer[len..])? {
+                0 => return Err(Error::UnexpectedEof),
+                read => len += read,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what there is room for, waiting for room for at least one byte.
+    ///
+    /// # Errors
+    ///
+    /// The connection's errno, once, and then EPIPE, when the peer takes no
+    /// more; EAGAIN if the stream is non-blocking, or the write timeout has
+    /// passed.
+    pub fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
+        let core = &self.core;
+        if core.is_nonblocking() {
+            return core.end.try_write(buffer);
+        }
+        core.end
+            .write(buffer, StreamCore::limit(&core.write_timeout))
+    }
+
+    /// Writes all of the buffer.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::write`]; how much was written is then not known.
+    pub fn write_all(&self, mut buffer: &[u8]) -> Result<(), Error> {
+        while !buffer.is_empty() {
+            let written = self.write(buffer)?;
+            buffer = &buffer[written..];
+        }
+        Ok(())
+    }
+
+    /// The draft's send: all of `buffer`. If the peer has closed its read side,
+    /// closes the write side, also where there is nothing to send.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::write`]; EPIPE is the draft's WriteClosed.
+    pub fn send(&self, buffer: &[u8]) -> Result<(), Error> {
+        // Of no bytes, one write still says whether the peer takes any.
+        let written = self.write(buffer);
+        let result = written.and_then(|len| self.write_all(&buffer[len..]));
+        if result.is_err() && self.core.end.is_peer_read_closed() {
+            self.core.end.close_write();
+        }
+        result
+    }
+
+    /// The draft's recv: fills `buffer`. A short count means the end of the
+    /// stream, and closes the read side; or it is what had come before an error,
+    /// which the next call then gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`], if no byte came before it.
+    pub fn recv(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let mut len = 0;
+        while len < buffer.len() {
+            let take = if len == 0 { Take::All } else { Take::Bytes };
+            match self.core.read(&mut buffer[len..], take) {
+                Ok(0) => {
+                    self.core.end.close_read();
+                    break;
+                }
+                Ok(read) => len += read,
+                Err(error) if len == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(len)
+    }
+
+    /// Shuts a direction down. What was written before still goes out; what was
+    /// received before can still be read.
+    ///
+    /// # Errors
+    ///
+    /// ENOTCONN if the connection has failed.
+    pub fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
+        self.core.shutdown(how)
+    }
+
+    /// Closes the connection abortively: the peer sees a reset, and what was
+    /// written may be lost.
+    pub fn abort(&self) {
+        self.core.end.abort();
+    }
+
+    /// The connection's local address, on the host.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.core.local
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.core.peer
+    }
+
+    /// Where the connection's pipe is in the arena.
+    #[must_use]
+    pub fn shm_offset(&self) -> ShmOffset {
+        self.core.end.shm_offset()
+    }
+
+    /// Another handle to the same connection.
+    #[must_use]
+    pub fn try_clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+        }
+    }
+
+    /// The connection for tasks.
+    #[must_use]
+    pub fn into_async(self) -> AsyncStream {
+        AsyncStream { core: self.core }
+    }
+
+    /// The two directions, to be used and dropped apart. Dropping the write half
+    /// shuts sending down.
+    #[must_use]
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        self.into_async().into_split()
+    }
+
+    /// Whether reads and writes return EAGAIN rather than wait.
+    pub fn set_nonblocking(&self, nonblocking: bool) {
+        // Relaxed: an option of this stream, which orders nothing.
+        self.core.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    /// How long a read may wait.
+    #[must_use]
+    pub fn read_timeout(&self) -> Option<Duration> {
+        StreamCore::limit(&self.core.read_timeout).map(Duration::from_nanos)
+    }
+
+    /// Sets how long a read may wait; it then gives EAGAIN.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for a zero duration, as in std.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        StreamCore::set_limit(&self.core.read_timeout, timeout)
+    }
+
+    /// How long a write may wait.
+    #[must_use]
+    pub fn write_timeout(&self) -> Option<Duration> {
+        StreamCore::limit(&self.core.write_timeout).map(Duration::from_nanos)
+    }
+
+    /// Sets how long a write may wait; it then gives EAGAIN.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for a zero duration, as in std.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        StreamCore::set_limit(&self.core.write_timeout, timeout)
+    }
+
+    /// Whether small writes go out at once (TCP_NODELAY).
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn nodelay(&self) -> Result<bool, Error> {
+        Ok(self.core.get(SocketOption::NoDelay)? != 0)
+    }
+
+    /// Sets [`ArcaTcpStream::nodelay`].
+    ///
+    /// # Errors
+    ///
+    /// The errno that setsockopt(2) gave on the host.
+    pub fn set_nodelay(&self, nodelay: bool) -> Result<(), Error> {
+        self.core.set(SocketOption::NoDelay, nodelay.into())
+    }
+
+    /// After how long without traffic the peer is probed; `None` is never.
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn keepalive(&self) -> Result<Option<Duration>, Error> {
+        if self.core.get(SocketOption::KeepAlive)? == 0 {
+            return Ok(None);
+        }
+        let idle = self.core.get(SocketOption::KeepIdle)?;
+        Ok(Some(Duration::from_secs(idle)))
+    }
+
+    /// Sets [`ArcaTcpStream::keepalive`], in whole seconds, at least one.
+    ///
+    /// # Errors
+    ///
+    /// The errno that setsockopt(2) gave on the host.
+    pub fn set_keepalive(&self, idle: Option<Duration>) -> Result<(), Error> {
+        if let Some(idle) = idle {
+            let seconds = idle.as_secs().max(1);
+            self.core.set(SocketOption::KeepIdle, seconds)?;
+        }
+        self.core
+            .set(SocketOption::KeepAlive, idle.is_some().into())
+    }
+
+    /// How long the peer may acknowledge nothing of what was sent, or take none of
+    /// it, until the connection fails with ETIMEDOUT; `None` is the host's default.
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn user_timeout(&self) -> Result<Option<Duration>, Error> {
+        let millis = self.core.get(SocketOption::UserTimeout)?;
+        Ok((millis != 0).then(|| Duration::from_millis(millis)))
+    }
+
+    /// Sets [`ArcaTcpStream::user_timeout`], in whole milliseconds, at least one.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for 2^31 milliseconds or more, else the errno that setsockopt(2) gave
+    /// on the host.
+    pub fn set_user_timeout(&self, limit: Option<Duration>) -> Result<(), Error> {
+        let millis = limit.map_or(0, |limit| limit.as_millis().max(1));
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.core.set(SocketOption::UserTimeout, millis)
+    }
+
+    /// Time to live of outgoing packets.
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn ttl(&self) -> Result<u32, Error> {
+        let value = self.core.get(SocketOption::Ttl)?;
+        Ok(u32::try_from(value).unwrap_or(u32::MAX))
+    }
+
+    /// Sets [`ArcaTcpStream::ttl`].
+    ///
+    /// # Errors
+    ///
+    /// The errno that setsockopt(2) gave on the host.
+    pub fn set_ttl(&self, ttl: u32) -> Result<(), Error> {
+        self.core.set(SocketOption::Ttl, ttl.into())
+    }
+
+    /// The value of any option, as the wire says it.
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn option(&self, option: SocketOption) -> Result<u64, Error> {
+        self.core.get(option)
+    }
+
+    /// Sets any option, as the wire says it.
+    ///
+    /// # Errors
+    ///
+    /// The errno that setsockopt(2) gave on the host.
+    pub fn set_option(&self, option: SocketOption, value: u64) -> Result<(), Error> {
+        self.core.set(option, value)
+    }
+
+    /// The pending error of the connection, which is then no longer pending.
+    #[must_use]
+    pub fn take_error(&self) -> Option<Errno> {
+        self.core.end.take_error()
+    }
+}
+
+impl StreamCore {
+    pub(super) fn session(&self) -> &ArcaSession {
+        &self.session
+    }
+
+    pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.local, self.peer)
+    }
+
+    fn read(&self, buffer: &mut [u8], take: Take) -> Result<usize, Error> {
+        if self.is_nonblocking() {
+            return self.end.take(buffer, take);
+        }
+        let limit = Self::limit(&self.read_timeout);
+        self.end.read_take(buffer, limit, take)
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        self.nonblocking.load(Ordering::Relaxed)
+    }
+
+    fn limit(timeout: &AtomicU64) -> Option<u64> {
+        match timeout.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(nanos),
+        }
+    }
+
+    fn set_limit(timeout: &AtomicU64, limit: Option<Duration>) -> Result<(), Error> {
+        let nanos = match limit {
+            None => 0,
+            Some(limit) if limit.is_zero() => return Err(Errno::EINVAL.into()),
+            Some(limit) => u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
+        };
+        timeout.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
+        if self.end.has_failed() {
+            return Err(Errno::ENOTCONN.into());
+        }
+        if how != Shutdown::Read {
+            self.end.close_write();
+        }
+        if how != Shutdown::Write {
+            self.end.close_read();
+        }
+        Ok(())
+    }
+
+    fn get(&self, option: SocketOption) -> Result<u64, Error> {
+        self.session.get_option(Target::Connection(self.id), option)
+    }
+
+    fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
+        let target = Target::Connection(self.id);
+        self.session.set_option(target, option, value)
+    }
+}

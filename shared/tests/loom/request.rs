@@ -1,0 +1,126 @@
+//! A monitor that sleeps, and the handles that want it to end.
+
+use super::{catches, explore, planted};
+use arca_shared::notify::request::Wish;
+use arca_shared::sync::{AtomicU32, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+const STOP: u8 = 2;
+const ABORT: u8 = 3;
+
+/// An epoll with two edge-triggered sources: each report consumes what it tells.
+#[derive(Default)]
+struct Epoll {
+    edges: Mutex<Edges>,
+    given: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Edges {
+    wake: bool,
+    doorbell: bool,
+}
+
+impl Epoll {
+    fn give(&self, edge: impl FnOnce(&mut Edges)) {
+        edge(&mut self.edges.lock().expect("no thread panics with it"));
+        self.given.notify_one();
+    }
+
+    /// What there is.
+    fn poll(&self) -> Edges {
+        std::mem::take(&mut *self.edges.lock().expect("no thread panics with it"))
+    }
+
+    /// Sleeps until there is something.
+    fn wait(&self) -> Edges {
+        let mut edges = self.edges.lock().expect("no thread panics with it");
+        while !edges.wake && !edges.doorbell {
+            edges = self.given.wait(edges).expect("no thread panics with it");
+        }
+        std::mem::take(&mut *edges)
+    }
+}
+
+struct Session {
+    wish: Wish,
+    epoll: Epoll,
+    /// What the guest wrote before somebody said that it was gone.
+    written: AtomicU32,
+}
+
+impl Session {
+    fn want(&self, urgency: u8) {
+        let wake = || self.epoll.give(|edges| edges.wake = true);
+        if planted("the edge before the wish") {
+            wake();
+            self.wish.raise(urgency, || {});
+        } else {
+            self.wish.raise(urgency, wake);
+        }
+    }
+
+    /// The monitor's loop: a turn that asks the epoll and leaves more to do, turns
+    /// that begin with what ended a sleep, and what is wanted between each turn and
+    /// the sleep after it.
+    fn serve(&self) {
+        let look_early = planted("a look before the edge is consumed");
+        let mut heard = 0;
+        let mut told = None;
+        let mut busy = true;
+        loop {
+            if look_early {
+                heard = self.wish.heard();
+            }
+            if look_early && heard == ABORT {
+                return;
+            }
+            let edges = told.take().unwrap_or_else(|| self.epoll.poll());
+            if edges.wake && !look_early {
+                heard = self.wish.heard();
+            }
+            if heard >= STOP {
+                assert_eq!(self.written.load(Ordering::Relaxed), 1);
+            }
+            if !look_early && heard == ABORT {
+                return;
+            }
+            if !std::mem::take(&mut busy) {
+                told = Some(self.epoll.wait());
+            }
+        }
+    }
+}
+
+/// One handle stops, another aborts, and the guest rings once: the monitor hears the
+/// abort. A wish that is forgotten is a deadlock, which loom reports. At most 3
+/// preemptions.
+#[test]
+fn a_wish_is_heard() {
+    explore(3, || {
+        let session = Arc::new(Session {
+            wish: Wish::default(),
+            epoll: Epoll::default(),
+            written: AtomicU32::new(0),
+        });
+        let stops = session.clone();
+        let stopper = thread::spawn(move || {
+            stops.written.store(1, Ordering::Relaxed);
+            stops.want(STOP);
+            stops.want(ABORT);
+        });
+        let rings = session.clone();
+        let guest = thread::spawn(move || rings.epoll.give(|edges| edges.doorbell = true));
+        session.serve();
+        stopper.join().expect("the stopper is done");
+        guest.join().expect("the guest is done");
+    });
+}
+
+#[test]
+fn planted_in_a_wish() {
+    let model = "wish::a_wish_is_heard";
+    catches("a look before the edge is consumed", model);
+    catches("the edge before the wish", model);
+}

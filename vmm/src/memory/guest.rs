@@ -1,0 +1,194 @@
+//! Guest memory: two private anonymous mappings, low memory and the arena.
+//!
+//! A page costs memory once it is touched. Nobody outside this process needs
+//! guest memory, and the first touch of an anonymous page costs a fraction of
+//! that of a file's page (docs/PERFORMANCE.md has the figures).
+//!
+//! Guest memory is written by the guest while the VMM runs, so no Rust reference
+//! is formed into it; what is copied in or out goes through vm-memory's volatile
+//! accesses.
+
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use arca_shared::memory::Arena;
+use arca_shared::protocol::layout::{
+    ARENA_GPA, ARENA_SIZE_MAX, ARENA_SIZE_MIN, LOW_MEMORY_MAX, LOW_MEMORY_MIN, PAGE_SIZE,
+};
+use nix::sys::mman::{MmapAdvise, madvise};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::error::StartError;
+
+/// The memory of one guest.
+pub struct GuestMemory {
+    regions: GuestMemoryMmap<()>,
+    low: u64,
+    arena: u64,
+}
+
+/// One range of guest-physical memory and where this process has it mapped.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Guest-physical address.
+    pub guest: u64,
+    /// Address in this process.
+    pub host: u64,
+    /// Size, in bytes.
+    pub len: u64,
+}
+
+impl GuestMemory {
+    /// Checks the sizes that a guest is to have.
+    pub fn check_sizes(low: u64, arena: u64) -> Result<(), StartError> {
+        if !(LOW_MEMORY_MIN..=LOW_MEMORY_MAX).contains(&low) || !low.is_multiple_of(PAGE_SIZE) {
+            return Err(StartError::LowMemorySize { size: low });
+        }
+        if !(ARENA_SIZE_MIN..=ARENA_SIZE_MAX).contains(&arena) || !arena.is_multiple_of(PAGE_SIZE) {
+            return Err(StartError::ArenaSize { size: arena });
+        }
+        Ok(())
+    }
+
+    /// Makes memory of these sizes, all zero.
+    pub fn new(low: u64, arena: u64) -> Result<Arc<Self>, StartError> {
+        Self::check_sizes(low, arena)?;
+        let failed = |reason: String| StartError::Memory {
+            size: low + arena,
+            reason,
+        };
+        let ranges = [
+            (GuestAddress(0), low as usize),
+            (GuestAddress(ARENA_GPA), arena as usize),
+        ];
+        let regions =
+            GuestMemoryMmap::from_ranges(&ranges).map_err(|error| failed(error.to_string()))?;
+        let memory = Self {
+            regions,
+            low,
+            arena,
+        };
+        // An idle connection touches two pages; with huge pages it would have
+        // megabytes to itself. SAFETY: the range is one mapping of ours, and the
+        // advice does not change what it holds.
+        let _ = unsafe {
+            madvise(
+                memory.host_base(ARENA_GPA).cast(),
+                arena as usize,
+                MmapAdvise::MADV_NOHUGEPAGE,
+            )
+        };
+        Ok(Arc::new(memory))
+    }
+
+    /// What vm-memory makes of it, for crates that load into it.
+    pub fn regions(&self) -> &GuestMemoryMmap<()> {
+        &self.regions
+    }
+
+    /// The ranges that KVM has to know.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.regions
+            .iter()
+            .map(|region| Slot {
+                guest: region.start_addr().0,
+                host: region.get_mmap().as_ptr() as u64,
+                len: region.len(),
+            })
+            .collect()
+    }
+
+    /// Where this process has low memory mapped.
+    pub fn low_base(&self) -> NonNull<u8> {
+        self.host_base(0)
+    }
+
+    fn host_base(&self, guest: u64) -> NonNull<u8> {
+        let region = self
+            .regions
+            .find_region(GuestAddress(guest))
+            .expect("both regions were made in `new`");
+        NonNull::new(region.get_mmap().as_ptr()).expect("a mapping is not at address 0")
+    }
+
+    /// The arena, which keeps this memory mapped for as long as it lives.
+    pub fn arena(self: &Arc<Self>) -> Arena {
+        let owner: Arc<dyn Any + Send + Sync> = Arc::clone(self) as _;
+        // SAFETY: the region is mapped readable and writable, is as long as
+        // stated, and lives as long as `owner`, which goes along. No reference
+        // into it is formed anywhere in this crate.
+        unsafe { Arena::new(self.host_base(ARENA_GPA), self.arena as usize) }.with_owner(owner)
+    }
+
+    /// Copies bytes into low memory.
+    ///
+    /// For addresses that the VMM chose: whether they fit was checked when they
+    /// were.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), StartError> {
+        self.regions
+            .write_slice(bytes, GuestAddress(address))
+            .map_err(|error| StartError::Memory {
+                size: self.low + self.arena,
+                reason: error.to_string(),
+            })
+    }
+
+    /// Copies bytes out of guest memory; `false` if they are not all there.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
+        self.regions
+            .read_slice(bytes, GuestAddress(address))
+            .is_ok()
+    }
+
+    /// Has the kernel back a range of low memory now, in one call, instead of
+    /// page by page when the guest touches it. Only a hint: failing costs time.
+    pub fn populate(&self, address: u64, len: u64) {
+        if address.checked_add(len).is_none_or(|end| end > self.low) {
+            return;
+        }
+        // SAFETY: `address` is inside low memory, see above.
+        let start = unsafe { self.low_base().add(address as usize) };
+        // SAFETY: the range is inside one mapping of ours, and populating a
+        // mapping does not change what it holds.
+        let _ = unsafe { madvise(start.cast(), len as usize, MmapAdvise::MADV_POPULATE_WRITE) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_outlives_its_handle_through_the_arena() {
+        let memory = GuestMemory::new(16 << 20, 1 << 20).expect("memory");
+        memory.write(0x1000, b"hello").expect("inside");
+        let mut bytes = [0; 5];
+        assert!(memory.read(0x1000, &mut bytes));
+        assert_eq!(&bytes, b"hello");
+        assert!(!memory.read((16 << 20) - 2, &mut bytes));
+        memory.populate(0x2000, 0x2000);
+        memory.populate(u64::MAX, 0x2000);
+        let arena = memory.arena();
+        drop(memory);
+        // SAFETY: the arena keeps its memory mapped, and nobody else uses it.
+        unsafe {
+            arena.base().write_volatile(7);
+            assert_eq!(arena.base().read_volatile(), 7);
+        }
+    }
+
+    #[test]
+    fn bad_sizes_are_refused() {
+        for (low, arena) in [
+            (0, 1 << 20),
+            (16 << 20, 0),
+            (LOW_MEMORY_MAX + PAGE_SIZE, 1 << 20),
+            ((16 << 20) + 1, 1 << 20),
+            (16 << 20, (1 << 20) + 8),
+            (16 << 20, u64::MAX),
+        ] {
+            assert!(GuestMemory::new(low, arena).is_err(), "{low} {arena}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What is in guest memory before the first instruction.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `guest.rs` | [`GuestMemory`]: low memory and the arena |
+//! | `image.rs` | the ELF file: checked, then loaded |
+//! | `map.rs` | the address space: which range of addresses is what |
+//! | `paging.rs` | page tables, made from the address space |
+//! | `tables.rs` | GDT, TSSs, IDT and exception stubs |
+//! | `boot.rs` | boot information and arguments |
+
+pub mod boot;
+mod guest;
+pub mod image;
+pub mod map;
+pub mod paging;
+pub mod tables;
+
+pub use guest::GuestMemory;

@@ -1,0 +1,233 @@
+//! One vCPU: the state it starts in, and what happens when it leaves the guest.
+
+use std::sync::Arc;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use nix::libc;
+
+use crate::crash::exception::PAGE_FAULT;
+use crate::crash::{Cause, Registers};
+use crate::memory::GuestMemory;
+use crate::memory::tables;
+use crate::platform::clock::GuestClock;
+use crate::platform::mmio::{self, Read, Write};
+use crate::platform::park::Parkers;
+use crate::platform::uart::Uart;
+use crate::vm::outcome::{Control, Outcome};
+
+/// What the vCPUs of a guest share.
+pub struct Machine {
+    /// The guest's memory.
+    pub memory: Arc<GuestMemory>,
+    /// Where vCPUs sleep.
+    pub parkers: Arc<Parkers>,
+    /// The UART.
+    pub uart: Uart,
+    /// The guest's clock.
+    pub clock: GuestClock,
+    /// The outcome and the counters.
+    pub control: Arc<Control>,
+}
+
+/// What a vCPU that crashed leaves behind for the report.
+#[derive(Debug)]
+pub struct CrashState {
+    /// Index of the vCPU.
+    pub vcpu: usize,
+    /// Why it crashed.
+    pub cause: Cause,
+    /// Its registers when it did.
+    pub registers: Registers,
+}
+
+/// One vCPU.
+pub struct Vcpu {
+    pub(super) index: usize,
+    pub(super) fd: VcpuFd,
+}
+
+/// What an exit asks for.
+enum Step {
+    /// Back into the guest.
+    Continue,
+    /// Sleep first.
+    Park(Option<u64>),
+    /// The guest is at its end.
+    End(End),
+}
+
+enum End {
+    Exit(u8),
+    Crash(Cause),
+    /// An exception stub reported this vector.
+    Fault(u8),
+    Host(String),
+}
+
+impl Vcpu {
+    /// What KVM knows it by.
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
+    /// Runs it until the guest ends, by its doing or another's.
+    pub fn run(mut self, machine: &Machine) {
+        let control = &machine.control;
+        while !control.is_stopping() {
+            match self.step(machine) {
+                Step::Continue => {}
+                Step::Park(deadline) => self.park(machine, deadline),
+                Step::End(end) => {
+                    let outcome = self.outcome(machine, end);
+                    control.end(outcome);
+                }
+            }
+        }
+    }
+
+    /// Enters the guest and answers one exit.
+    fn step(&mut self, machine: &Machine) -> Step {
+        let index = self.index;
+        let exit = self.fd.run();
+        machine.control.counters.vcpu_exits.add(1);
+        match exit {
+            Ok(VcpuExit::MmioWrite(address, bytes)) => answer_write(machine, index, address, bytes),
+            Ok(VcpuExit::MmioRead(address, bytes)) => {
+                match mmio::decode_read(address, bytes.len()) {
+                    Some(Read::Uart(register)) => {
+                        bytes[0] = machine.uart.read(register);
+                        Step::Continue
+                    }
+                    None => Step::End(End::Crash(Cause::BadAccess {
+                        address,
+                        written: None,
+                    })),
+                }
+            }
+            Ok(VcpuExit::Intr) => Step::Continue,
+            Ok(VcpuExit::Shutdown) => Step::End(End::Crash(Cause::Shutdown)),
+            Ok(VcpuExit::InternalError) => Step::End(End::Crash(Cause::Emulation)),
+            Ok(VcpuExit::FailEntry(reason, _)) => {
+                Step::End(End::Crash(Cause::EntryRefused(reason)))
+            }
+            Ok(other) => Step::End(End::Crash(Cause::Unexpected(format!("{other:?}")))),
+            // A signal, which may mean that it is time to stop.
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Step::Continue,
+            Err(error) => Step::End(End::Host(format!(
+                "KVM could not run vCPU {index}: {error}"
+            ))),
+        }
+    }
+
+    fn park(&self, machine: &Machine, deadline: Option<u64>) {
+        let counters = &machine.control.counters;
+        counters.parks.add(1);
+        let Some(parker) = machine.parkers.get(self.index) else {
+            return;
+        };
+        let slept = parker.park(|| {
+            // The one who stops the guest says so before it wakes all vCPUs.
+            if machine.control.is_stopping() {
+                return None;
+            }
+            match deadline {
+                None => Some(None),
+                Some(deadline) => machine.clock.until(deadline).map(Some),
+            }
+        });
+        if slept {
+            counters.sleeps.add(1);
+        }
+    }
+
+    fn outcome(&self, machine: &Machine, end: End) -> Outcome {
+        let cause = match end {
+            End::Exit(code) => return Outcome::Exited(code),
+            End::Host(reason) => return Outcome::HostFailed(reason),
+            End::Crash(cause) => Ok(cause),
+            End::Fault(vector) => Err(vector),
+        };
+        let Ok(regs) = self.fd.get_regs() else {
+            return Outcome::HostFailed("KVM could not read the crashed vCPU's registers".into());
+        };
+        let mut registers = Registers {
+            general: [
+                regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.r8,
+                regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+            ],
+            rsp: regs.rsp,
+            rip: regs.rip,
+            rflags: regs.rflags,
+        };
+        let cause = cause.unwrap_or_else(|vector| self.exception(machine, vector, &mut registers));
+        Outcome::Crashed(Box::new(CrashState {
+            vcpu: self.index,
+            cause,
+            registers,
+        }))
+    }
+
+    /// Reads the frame of the exception that a stub reported, and puts the
+    /// interrupted program's registers in place of the stub's.
+    fn exception(&self, machine: &Machine, vector: u8, registers: &mut Registers) -> Cause {
+        let stubs = tables::STUBS..tables::STUBS + arca_shared::protocol::layout::PAGE_SIZE;
+        if !stubs.contains(&registers.rip) {
+            // The program wrote the stub's register itself.
+            let register = arca_shared::protocol::layout::mmio::FAULT + 8 * u64::from(vector);
+            return Cause::BadAccess {
+                address: arca_shared::protocol::layout::MMIO_BASE + register,
+                written: Some(Vec::new()),
+            };
+        }
+        let mut frame = [[0; 8]; 6];
+        let base = tables::exception_stack_top(self.index) - size_of_val(&frame) as u64;
+        if !machine.memory.read(base, frame.as_flattened_mut()) {
+            return Cause::Unexpected("an exception without a frame".into());
+        }
+        // Pushed last comes first: the error code or nothing, the instruction
+        // pointer, the code segment, the flags, the stack pointer and segment.
+        let [error_code, rip, _, rflags, rsp, _] = frame.map(u64::from_le_bytes);
+        registers.rip = rip;
+        registers.rflags = rflags;
+        registers.rsp = rsp;
+        let address = if vector == PAGE_FAULT {
+            self.fd.get_sregs().ok().map(|sregs| sregs.cr2)
+        } else {
+            None
+        };
+        Cause::Exception {
+            vector,
+            error_code: tables::has_error_code(vector).then_some(error_code),
+            address,
+        }
+    }
+}
+
+fn answer_write(machine: &Machine, vcpu: usize, address: u64, bytes: &[u8]) -> Step {
+    match mmio::decode_write(address, bytes) {
+        Some(Write::Park(deadline)) => Step::Park(deadline),
+        Some(Write::Kick(index)) => {
+            let parker = usize::try_from(index)
+                .ok()
+                .and_then(|index| machine.parkers.get(index));
+            let Some(parker) = parker else {
+                return Step::End(End::Crash(Cause::NoSuchVcpu(index)));
+            };
+            machine.control.counters.kicks.add(1);
+            machine.control.counters.wakes.add(1);
+            parker.wake();
+            Step::Continue
+        }
+        Some(Write::Uart(register, value)) => {
+            machine.uart.write(vcpu, register, value);
+            Step::Continue
+        }
+        Some(Write::Exit(code)) => Step::End(End::Exit(code)),
+        Some(Write::Panic) => Step::End(End::Crash(Cause::Panic)),
+        Some(Write::Fault(vector)) => Step::End(End::Fault(vector)),
+        None => Step::End(End::Crash(Cause::BadAccess {
+            address,
+            written: Some(bytes.to_vec()),
+        })),
+    }
+}

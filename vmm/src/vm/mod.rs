@@ -1,0 +1,167 @@
+//! A virtual machine: built in steps, run to its end.
+//!
+//! Building ([`Vm::new`]), each step with what it leaves:
+//!
+//! 1. The configuration is checked: sizes, number of vCPUs, arguments.
+//! 2. The image is opened and checked, its interface version first.
+//! 3. The address space is laid out: what is where, for the image's segments.
+//! 4. Guest memory is made, all zero and untouched.
+//! 5. The image is loaded; descriptor tables, stubs and page tables are written.
+//! 6. KVM gets a machine with this memory and the doorbell's eventfd.
+//! 7. The session's shared structures and pipes are set up in the arena.
+//! 8. The vCPUs are made, each at the image's entry in ring 3.
+//! 9. Boot information is written, the guest's clock starting.
+//!
+//! Running ([`Vm::run`]): threads for the vCPUs, the monitor and the streams
+//! are started; the first who says how the guest ended is believed; vCPUs are
+//! stopped, then the monitor and the streams are drained, then all threads are
+//! joined. What was not delivered of a program that ended in order is told.
+
+mod build;
+pub mod config;
+pub(crate) mod outcome;
+mod run;
+pub mod stats;
+pub mod status;
+
+pub(crate) use build::uninterrupted;
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
+use kvm_ioctls::VmFd;
+use nix::libc;
+
+use crate::error::StartError;
+use crate::host::descriptor::Sink;
+use crate::host::sandbox::Sandbox;
+use crate::host::streams::Progress;
+use crate::memory::image::CheckedImage;
+use crate::memory::map::AddressMap;
+use crate::platform::kvm::vcpu::{Machine, Vcpu};
+use crate::vm::config::VmConfig;
+use crate::vm::outcome::{Control, Outcome};
+use crate::vm::stats::VmStats;
+use crate::vm::status::ExitStatus;
+
+/// A guest that is ready to run.
+pub struct Vm {
+    image: CheckedImage,
+    map: AddressMap,
+    vcpus: Vec<Vcpu>,
+    machine: Arc<Machine>,
+    monitor: Monitor,
+    monitor_handle: MonitorHandle,
+    handle: VmHandle,
+    stdin: Option<Stdin>,
+    stdout: (StandardPipe, Sink),
+    log: (StandardPipe, Sink),
+    timeout: Option<Duration>,
+    sandbox: Option<Arc<Sandbox>>,
+    /// What the vCPUs belong to.
+    _kvm: VmFd,
+}
+
+impl Vm {
+    /// Builds a guest.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: one line that says what to do.
+    pub fn new(config: VmConfig) -> Result<Self, StartError> {
+        build::build(config)
+    }
+
+    /// A handle by which other threads can stop the guest and look at it.
+    #[must_use]
+    pub fn handle(&self) -> VmHandle {
+        self.handle.clone()
+    }
+
+    /// What the guest did so far.
+    #[must_use]
+    pub fn stats(&self) -> VmStats {
+        self.handle.stats()
+    }
+
+    /// Runs the guest to its end. Afterwards none of its threads and
+    /// descriptors are left, and all that it wrote is delivered or was named in
+    /// the log as lost, which is no success ([`ExitStatus::OutputLost`]).
+    #[must_use]
+    pub fn run(self) -> ExitStatus {
+        run::run(self)
+    }
+}
+
+/// The pipe of standard input, and what is copied into it.
+type Stdin = (StandardPipe, Box<dyn Read + Send>);
+
+/// Why a guest is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The caller wants it. The guest counts as interrupted by SIGINT.
+    Request,
+    /// This process got a signal.
+    Signal(i32),
+    /// Its time is up.
+    Timeout,
+}
+
+/// A handle to a guest, from before it runs until after it has ended.
+#[derive(Clone)]
+pub struct VmHandle {
+    control: Arc<Control>,
+    monitor: Arc<Mutex<MonitorView>>,
+    stdout: Arc<Progress>,
+}
+
+/// The monitor, as handles see it. A handle that outlives the guest keeps only
+/// numbers of it, not its memory.
+enum MonitorView {
+    Serving(MonitorHandle),
+    Ended(MonitorStats),
+}
+
+impl MonitorView {
+    fn stats(&self) -> MonitorStats {
+        match self {
+            Self::Serving(monitor) => monitor.stats(),
+            Self::Ended(stats) => *stats,
+        }
+    }
+}
+
+impl VmHandle {
+    /// Stops the guest. [`Vm::run`] returns once it has stopped and what it had
+    /// written was drained. How a guest has ended that has ended already stays, but
+    /// peers that have not taken all of what it had written are not waited for.
+    pub fn stop(&self, reason: StopReason) {
+        self.control.ask_stop(match reason {
+            StopReason::Request => Outcome::Interrupted(libc::SIGINT),
+            StopReason::Signal(signal) => Outcome::Interrupted(signal),
+            StopReason::Timeout => Outcome::TimedOut,
+        });
+    }
+
+    fn view(&self) -> MutexGuard<'_, MonitorView> {
+        // Nobody panics between taking it and leaving it whole.
+        self.monitor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the guest did so far.
+    #[must_use]
+    pub fn stats(&self) -> VmStats {
+        let counters = &self.control.counters;
+        VmStats {
+            monitor: self.view().stats(),
+            vcpu_exits: counters.vcpu_exits.get(),
+            parks: counters.parks.get(),
+            sleeps: counters.sleeps.get(),
+            wakes: counters.wakes.get(),
+            kicks: counters.kicks.get(),
+            stdout_bytes: self.stdout.delivered.get(),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the threads of one VM share: how it ended, and who is still running.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::platform::kvm::vcpu::CrashState;
+use crate::vm::stats::Counters;
+
+/// How a guest ended, before a report is made of it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It wrote its exit code.
+    Exited(u8),
+    /// A vCPU crashed.
+    Crashed(Box<CrashState>),
+    /// The monitor found a rule broken.
+    Violation(String),
+    /// Its time is up.
+    TimedOut,
+    /// Somebody stopped it, because of this signal.
+    Interrupted(i32),
+    /// The host failed it.
+    HostFailed(String),
+}
+
+/// Shared by the thread that runs a VM and all that it starts.
+#[derive(Default)]
+pub struct Control {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// vCPUs are to stop. Set (Release) once the outcome is known; each vCPU
+    /// reads it (Acquire) whenever it is out of the guest.
+    stopping: AtomicBool,
+    /// When somebody first asked for the end, by a stop or a timeout.
+    stop_asked: OnceLock<Instant>,
+    /// The VMM's counters.
+    pub counters: Counters,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Outcome>,
+    ended: bool,
+    /// The monitor's thread has nothing left to do.
+    session_over: bool,
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked has left a whole value behind: it is only ever
+        // replaced.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how the guest ended. The first to say so is believed.
+    pub fn end(&self, outcome: Outcome) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.ended = true;
+            state.outcome = Some(outcome);
+            self.stopping.store(true, Ordering::Release);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Says that somebody asks for the end, which is then as `outcome` says unless
+    /// the guest has ended: what is left of it does not take its time any more.
+    pub fn ask_stop(&self, outcome: Outcome) {
+        self.stop_asked.get_or_init(Instant::now);
+        self.end(outcome);
+    }
+
+    /// When somebody first asked for the end.
+    pub fn stop_asked(&self) -> Option<Instant> {
+        self.stop_asked.get().copied()
+    }
+
+    /// Whether vCPUs are to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody has said how the guest ended, or until the timeout
+    /// says it.
+    pub fn wait(&self, timeout: Option<Duration>) -> Outcome {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.lock();
+        loop {
+            if let Some(outcome) = state.outcome.take() {
+                return outcome;
+            }
+            if state.ended {
+                // Taken before: a VM is run once, and waited for once.
+                return Outcome::HostFailed("the guest has ended before".into());
+            }
+            state = match deadline {
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        state.ended = true;
+                        self.stop_asked.get_or_init(Instant::now);
+                        self.stopping.store(true, Ordering::Release);
+                        return Outcome::TimedOut;
+                    }
+                    self.changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+}
+
+/// Says that the session is over when it is dropped, by a panic too.
+pub struct Session(pub Arc<Control>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.lock().session_over = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Control {
+    /// Waits until the session is over, but not past `deadline`, and, if
+    /// `until_asked`, not once somebody asks for the end. Whether it is over.
+    pub fn wait_session(&self, deadline: Option<Instant>, until_asked: bool) -> bool {
+        let mut state = self.lock();
+        loop {
+            // The stop is asked for before the notice of it.
+            if state.session_over || until_asked && self.stop_asked().is_some() {
+                return state.session_over;
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return false,
+                Some(left) => {
+                    self.changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_waited_for_until_it_is_over_or_somebody_asks() {
+        let control = Arc::new(Control::default());
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert!(!control.wait_session(Some(soon), true));
+        control.end(Outcome::Exited(0));
+        let asker = Arc::clone(&control);
+        let asking = std::thread::spawn(move || asker.ask_stop(Outcome::Interrupted(2)));
+        assert!(!control.wait_session(None, true));
+        asking.join().expect("no panic");
+        assert!(matches!(control.wait(None), Outcome::Exited(0)));
+        let session = Session(Arc::clone(&control));
+        let ending = std::thread::spawn(move || drop(session));
+        assert!(control.wait_session(None, false));
+        assert!(control.wait_session(None, true));
+        ending.join().expect("no panic");
+    }
+
+    #[test]
+    fn the_first_outcome_is_believed() {
+        let control = Control::default();
+        assert!(!control.is_stopping());
+        control.end(Outcome::Exited(3));
+        control.end(Outcome::TimedOut);
+        assert!(control.is_stopping());
+        assert!(matches!(control.wait(None), Outcome::Exited(3)));
+    }
+
+    #[test]
+    fn waiting_ends_with_the_timeout() {
+        let control = Control::default();
+        let outcome = control.wait(Some(Duration::from_millis(1)));
+        assert!(matches!(outcome, Outcome::TimedOut));
+        assert!(control.is_stopping());
+    }
+}
