@@ -12,9 +12,8 @@ use arca_shared::protocol::message::Reply;
 use arca_shared::ring::{Lie, RingError};
 use std::collections::BTreeMap;
 
-/// Bytes of the longest reply on the wire: Accepted and Connected, 24 bytes of
-/// ConnectionReady and two addresses of 28.
-const MAX_REPLY: usize = HEADER_LEN + 80;
+/// Bytes of the longest reply on the wire.
+const MAX_REPLY: usize = HEADER_LEN + Reply::MAX_PAYLOAD;
 
 /// A request that waits for its reply: its request_id, and a number of our own,
 /// because a peer may use a request_id twice.

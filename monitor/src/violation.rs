@@ -1,7 +1,7 @@
 //! The rules whose breach ends a session.
 
 use arca_shared::protocol::frame::FrameError;
-use arca_shared::protocol::message::{MessageError, code};
+use arca_shared::protocol::message::MessageError;
 use arca_shared::ring::Lie;
 
 /// The rule that the guest broke, in one line. Its session is over.
@@ -20,26 +20,4 @@ pub enum Violation {
     /// dispatched without taking the replies.
     #[error("the guest left no room in the reply ring of the control pipe")]
     NoRoom,
-}
-
-/// Whether a message type is one that only the monitor sends.
-pub(crate) fn is_reply_code(message_type: u8) -> bool {
-    matches!(
-        message_type,
-        code::LISTEN_OK
-            | code::CONNECT_OK
-            | code::INCOMING_CONNECTION
-            | code::LISTEN_ERR
-            | code::CONNECT_ERR
-            | code::ACCEPT_ERR
-            | code::HELLO_OK
-            | code::UNSUPPORTED
-            | code::DONE
-            | code::FAILED
-            | code::LISTENING
-            | code::CONNECTED
-            | code::ACCEPTED
-            | code::ADDRESSES_OK
-            | code::OPTION_VALUE
-    )
 }

@@ -7,7 +7,7 @@ use crate::listener::{Listener, Wait};
 use crate::options;
 use crate::policy::{Bind, Rule};
 use crate::sys;
-use crate::violation::{Violation, is_reply_code};
+use crate::violation::Violation;
 use arca_shared::errno::Errno;
 use arca_shared::protocol::frame::Frame;
 use arca_shared::protocol::message::{
@@ -68,8 +68,8 @@ impl Monitor {
             Ok(request) => request,
             Err(MessageError::UnknownType(message_type))
                 if self.relay.greeted
-                    && message_type >= code::HELLO
-                    && !is_reply_code(message_type) =>
+                    && message_type >= code::FIRST_EXTENSION
+                    && !Reply::has_code(message_type) =>
             {
                 return Ok(Reply::Unsupported { message_type }.into());
             }

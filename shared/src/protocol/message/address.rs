@@ -1,5 +1,6 @@
 //! Addresses on the wire.
 
+use super::table::Field;
 use super::wire::{Fields, MessageError, Writer};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -12,16 +13,19 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-impl Endpoint {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
+impl Field for Endpoint {
+    const SIZE: (usize, usize) = (6, 6);
+
+    fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
         Ok(Self {
             ip: Ipv4Addr::from(fields.bytes::<4>()?),
-            port: fields.u16()?,
+            port: u16::read(fields)?,
         })
     }
 
-    pub(super) fn write(self, writer: &mut Writer<'_>) {
-        writer.put(&self.ip.octets()).u16(self.port);
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.put(&self.ip.octets());
+        self.port.write(writer);
     }
 }
 
@@ -47,20 +51,44 @@ pub const ADDRESS_LEN: usize = 28;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address(pub SocketAddr);
 
-impl Address {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
+impl Field for Address {
+    const SIZE: (usize, usize) = (ADDRESS_LEN, ADDRESS_LEN);
+
+    fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
         match Self::read_optional(fields)? {
             Some(address) => Ok(address),
             None => Err(fields.bad(0u8)),
         }
     }
 
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut octets = [0; 16];
+        let (family, flow, scope) = match self.0 {
+            SocketAddr::V4(v4) => {
+                octets[..4].copy_from_slice(&v4.ip().octets());
+                (4u8, 0u32, 0u32)
+            }
+            SocketAddr::V6(v6) => {
+                octets = v6.ip().octets();
+                (6, v6.flowinfo(), v6.scope_id())
+            }
+        };
+        family.write(writer);
+        0u8.write(writer);
+        self.0.port().write(writer);
+        writer.put(&octets);
+        flow.write(writer);
+        scope.write(writer);
+    }
+}
+
+impl Address {
     pub(super) fn read_optional(fields: &mut Fields<'_>) -> Result<Option<Self>, MessageError> {
-        let family = fields.u8()?;
-        let _zero = fields.u8()?;
-        let port = fields.u16()?;
+        let family = u8::read(fields)?;
+        let _zero = u8::read(fields)?;
+        let port = u16::read(fields)?;
         let octets = fields.bytes::<16>()?;
-        let (flow, scope) = (fields.u32()?, fields.u32()?);
+        let (flow, scope) = (u32::read(fields)?, u32::read(fields)?);
         match family {
             0 => Ok(None),
             4 => {
@@ -75,22 +103,6 @@ impl Address {
             }
             other => Err(fields.bad(other)),
         }
-    }
-
-    pub(super) fn write(self, writer: &mut Writer<'_>) {
-        let mut octets = [0; 16];
-        let (family, flow, scope) = match self.0 {
-            SocketAddr::V4(v4) => {
-                octets[..4].copy_from_slice(&v4.ip().octets());
-                (4, 0, 0)
-            }
-            SocketAddr::V6(v6) => {
-                octets = v6.ip().octets();
-                (6, v6.flowinfo(), v6.scope_id())
-            }
-        };
-        writer.u8(family).u8(0).u16(self.0.port()).put(&octets);
-        writer.u32(flow).u32(scope);
     }
 
     pub(super) fn write_optional(address: Option<Self>, writer: &mut Writer<'_>) {

@@ -3,17 +3,22 @@
 //! Arca sends [`Request`]s, the monitor answers each with exactly one [`Reply`].
 //! Codes 1 to 9 are the draft's and fixed; those from 10 up are ours
 //! (PROTOCOL.md, "Messages").
+//!
+//! `request.rs` and `reply.rs` define each message once, code and fields; all else
+//! about it follows from there (`table.rs`).
 
 mod address;
 mod option;
 mod reply;
 mod request;
+mod table;
 mod wire;
 
 pub use address::{ADDRESS_LEN, Address, Endpoint};
 pub use option::{SocketOption, Target};
 pub use reply::{ConnectionReady, Reply};
 pub use request::{MAX_NAME, Name, Request};
+pub use table::MessageInfo;
 pub use wire::MessageError;
 
 /// The version of the protocol that [`Request::Hello`] announces.
@@ -36,40 +41,12 @@ pub mod feature {
 }
 
 /// The message types, as the first byte of a frame says them.
-#[allow(
-    missing_docs,
-    reason = "PROTOCOL.md and the variants of the enums say it"
-)]
 pub mod code {
-    pub const LISTEN_REQUEST: u8 = 1;
-    pub const LISTEN_OK: u8 = 2;
-    pub const CONNECT_REQUEST: u8 = 3;
-    pub const CONNECT_OK: u8 = 4;
-    pub const INCOMING_CONNECTION: u8 = 5;
-    pub const LISTEN_ERR: u8 = 6;
-    pub const CONNECT_ERR: u8 = 7;
-    pub const ACCEPT_REQUEST: u8 = 8;
-    pub const ACCEPT_ERR: u8 = 9;
+    pub use super::reply::codes::*;
+    pub use super::request::codes::*;
 
-    pub const HELLO: u8 = 10;
-    pub const HELLO_OK: u8 = 11;
-    pub const UNSUPPORTED: u8 = 12;
-    pub const DONE: u8 = 13;
-    pub const FAILED: u8 = 14;
-    pub const CLOSE_LISTENER: u8 = 15;
-    pub const CANCEL: u8 = 16;
-    pub const LISTEN_AT: u8 = 17;
-    pub const LISTENING: u8 = 18;
-    pub const CONNECT_TO: u8 = 19;
-    pub const CONNECTED: u8 = 20;
-    pub const CONNECT_NAME: u8 = 21;
-    pub const ACCEPT_FROM: u8 = 22;
-    pub const ACCEPTED: u8 = 23;
-    pub const ADDRESSES: u8 = 24;
-    pub const ADDRESSES_OK: u8 = 25;
-    pub const SET_OPTION: u8 = 26;
-    pub const GET_OPTION: u8 = 27;
-    pub const OPTION_VALUE: u8 = 28;
+    /// The first type that is not the draft's.
+    pub const FIRST_EXTENSION: u8 = HELLO;
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,5 +1,6 @@
 //! Socket options on the wire.
 
+use super::table::Field;
 use super::wire::{Fields, MessageError, Writer};
 
 /// What a request about a socket is about. 5 bytes: kind u8 (1 listener, 2
@@ -12,9 +13,11 @@ pub enum Target {
     Connection(u32),
 }
 
-impl Target {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
-        let (kind, id) = (fields.u8()?, fields.u32()?);
+impl Field for Target {
+    const SIZE: (usize, usize) = (5, 5);
+
+    fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
+        let (kind, id) = (u8::read(fields)?, u32::read(fields)?);
         match kind {
             1 => Ok(Self::Listener(id)),
             2 => Ok(Self::Connection(id)),
@@ -22,59 +25,63 @@ impl Target {
         }
     }
 
-    pub(super) fn write(self, writer: &mut Writer<'_>) {
-        match self {
-            Self::Listener(id) => writer.u8(1).u32(id),
-            Self::Connection(id) => writer.u8(2).u32(id),
+    fn write(&self, writer: &mut Writer<'_>) {
+        let (kind, id) = match self {
+            Self::Listener(id) => (1u8, id),
+            Self::Connection(id) => (2, id),
         };
+        kind.write(writer);
+        id.write(writer);
     }
 }
 
-/// An option of a socket; its value on the wire is a u64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum SocketOption {
+/// Defines the options, each with its number on the wire.
+macro_rules! options {
+    ($($(#[$meta:meta])* $number:literal $option:ident),+ $(,)?) => {
+        /// An option of a socket; its value on the wire is a u64.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum SocketOption {
+            $($(#[$meta])* $option = $number),+
+        }
+
+        impl SocketOption {
+            /// All of them, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$option),+];
+
+            /// The option of that number.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$option),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+options! {
     /// TCP_NODELAY: 0 or 1.
-    NoDelay = 1,
+    1 NoDelay,
     /// SO_KEEPALIVE: 0 or 1.
-    KeepAlive = 2,
+    2 KeepAlive,
     /// TCP_KEEPIDLE, in seconds.
-    KeepIdle = 3,
+    3 KeepIdle,
     /// TCP_KEEPINTVL, in seconds.
-    KeepInterval = 4,
+    4 KeepInterval,
     /// TCP_KEEPCNT.
-    KeepCount = 5,
+    5 KeepCount,
     /// IP_TTL, or the hop limit of IPv6.
-    Ttl = 6,
+    6 Ttl,
     /// SO_ERROR: the pending errno, or 0; reading it clears it. Get only.
-    Error = 7,
+    7 Error,
     /// SO_SNDBUF, in bytes. Linux doubles what is set.
-    SendBuffer = 8,
+    8 SendBuffer,
     /// SO_RCVBUF, in bytes. Linux doubles what is set.
-    ReceiveBuffer = 9,
+    9 ReceiveBuffer,
     /// SO_LINGER: 0 off, else one more than the seconds.
-    Linger = 10,
+    10 Linger,
     /// TCP_USER_TIMEOUT, in milliseconds; 0 is the kernel's default.
-    UserTimeout = 11,
-}
-
-impl SocketOption {
-    /// The option of that number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::NoDelay,
-            2 => Self::KeepAlive,
-            3 => Self::KeepIdle,
-            4 => Self::KeepInterval,
-            5 => Self::KeepCount,
-            6 => Self::Ttl,
-            7 => Self::Error,
-            8 => Self::SendBuffer,
-            9 => Self::ReceiveBuffer,
-            10 => Self::Linger,
-            11 => Self::UserTimeout,
-            _ => return None,
-        })
-    }
+    11 UserTimeout,
 }

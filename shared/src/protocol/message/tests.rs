@@ -240,3 +240,54 @@ fn a_name_is_printed_as_a_string() {
     let name = Name::new("host").expect("a name");
     assert_eq!(alloc::format!("{name:?}"), "\"host\"");
 }
+
+/// The rows of the first table below `heading` in PROTOCOL.md, by their cells.
+fn rows(heading: &str) -> Vec<Vec<&'static str>> {
+    let text = include_str!("../../../../PROTOCOL.md");
+    let (_, section) = text.split_once(heading).expect("the heading");
+    let table = section
+        .lines()
+        .skip_while(|line| !line.starts_with("| "))
+        .take_while(|line| line.starts_with('|'));
+    let cells = |line: &'static str| line.split('|').map(str::trim).collect();
+    table.skip(2).map(cells).collect()
+}
+
+#[test]
+fn the_specification_lists_the_same_messages() {
+    let mut specified = Vec::new();
+    for row in rows("\n## 4. Messages\n") {
+        let code: u8 = row[1].parse().expect("a code");
+        let (least, most) = row[5].split_once('–').unwrap_or((row[5], row[5]));
+        let bytes = |text: &str| text.parse::<usize>().expect("a size");
+        specified.push((code, row[3] == "→", bytes(least), bytes(most)));
+    }
+    let mut defined = Vec::new();
+    for (is_request, table) in [(true, Request::TABLE), (false, Reply::TABLE)] {
+        let entries = table.iter();
+        defined.extend(entries.map(|m| (m.code, is_request, m.min_len, m.max_len)));
+    }
+    defined.sort_unstable();
+    assert_eq!(defined, specified);
+}
+
+#[test]
+fn the_specification_lists_the_same_options() {
+    let (_, section) = include_str!("../../../../PROTOCOL.md")
+        .split_once("| option | Linux | value |\n|---|---|---|\n")
+        .expect("the table of options");
+    let rows = section.lines().take_while(|line| line.starts_with('|'));
+    let numbers = rows.map(|row| row.split('|').nth(1).expect("a cell").trim());
+    let specified: Vec<u8> = numbers.map(|n| n.parse().expect("a number")).collect();
+    let defined: Vec<u8> = SocketOption::ALL.iter().map(|&o| o as u8).collect();
+    assert_eq!(defined, specified);
+}
+
+#[test]
+fn every_message_is_in_the_lists_above() {
+    let codes = |table: &[MessageInfo]| table.iter().map(|m| m.code).collect::<Vec<_>>();
+    let requests: Vec<u8> = all_requests().iter().map(Request::code).collect();
+    let replies: Vec<u8> = all_replies().iter().map(Reply::code).collect();
+    assert_eq!(requests, codes(Request::TABLE));
+    assert_eq!(replies, codes(Reply::TABLE));
+}

@@ -44,7 +44,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn wrong_length(&self) -> MessageError {
+    pub(super) fn wrong_length(&self) -> MessageError {
         MessageError::WrongLength {
             message_type: self.message_type,
             found: self.payload.len(),
@@ -66,29 +66,9 @@ impl<'a> Fields<'a> {
         Ok(*field)
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, MessageError> {
-        self.bytes().map(u8::from_le_bytes)
-    }
-
-    pub(super) fn u16(&mut self) -> Result<u16, MessageError> {
-        self.bytes().map(u16::from_le_bytes)
-    }
-
-    pub(super) fn u32(&mut self) -> Result<u32, MessageError> {
-        self.bytes().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64, MessageError> {
-        self.bytes().map(u64::from_le_bytes)
-    }
-
     /// All that is left.
     pub(super) fn tail(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.rest)
-    }
-
-    pub(super) fn wrong(&self) -> MessageError {
-        self.wrong_length()
     }
 
     pub(super) fn done<T>(self, value: T) -> Result<T, MessageError> {
@@ -111,28 +91,11 @@ impl<'a> Writer<'a> {
         Self { buffer, len: 0 }
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         if let Some(target) = self.buffer.get_mut(self.len..self.len + bytes.len()) {
             target.copy_from_slice(bytes);
             self.len += bytes.len();
         }
-        self
-    }
-
-    pub(super) fn u8(&mut self, value: u8) -> &mut Self {
-        self.put(&[value])
-    }
-
-    pub(super) fn u16(&mut self, value: u16) -> &mut Self {
-        self.put(&value.to_le_bytes())
-    }
-
-    pub(super) fn u32(&mut self, value: u32) -> &mut Self {
-        self.put(&value.to_le_bytes())
-    }
-
-    pub(super) fn u64(&mut self, value: u64) -> &mut Self {
-        self.put(&value.to_le_bytes())
     }
 
     pub(super) fn len(&self) -> usize {
