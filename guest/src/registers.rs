@@ -1,13 +1,13 @@
-//! The registers of the MMIO page: how the guest talks to the VMM.
+//! Stores to the registers of the MMIO page: how the guest talks to the VMM.
 //!
-//! There is no other way out of ring 3. Each function here is one store; what
-//! the VMM does with it is told at [`arca_shared::protocol::layout::mmio`].
+//! There is no other way out of ring 3. What the VMM does with each is told at
+//! [`arca_shared::protocol::register`].
 
-use arca_shared::protocol::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::register::{NO_DEADLINE, Register};
 
-/// Stores `value` in the 64-bit register at `register`.
-fn write(register: u64, value: u64) {
-    let address = core::ptr::with_exposed_provenance_mut::<u64>((MMIO_BASE + register) as usize);
+/// Stores `value` in a 64-bit register.
+fn write(register: Register, value: u64) {
+    let address = core::ptr::with_exposed_provenance_mut::<u64>(register.address() as usize);
     // SAFETY: the VMM maps the MMIO page writable at this address for the whole
     // life of the guest, and every register used here is an aligned 64-bit one.
     // No memory is behind it, so the store changes nothing that Rust knows of.
@@ -16,29 +16,29 @@ fn write(register: u64, value: u64) {
 
 /// Wakes the monitor.
 pub fn ring_doorbell() {
-    write(mmio::DOORBELL, 1);
+    write(Register::Doorbell, 1);
 }
 
 /// Sleeps until this vCPU is kicked, the monitor wakes it, or the clock reaches
 /// `deadline` (nanoseconds since boot). Returns at once if a wake came before.
 pub fn park(deadline: Option<u64>) {
-    write(mmio::PARK, deadline.unwrap_or(mmio::NO_DEADLINE));
+    write(Register::Park, deadline.unwrap_or(NO_DEADLINE));
 }
 
 /// Wakes the vCPU of that index, or lets its next park return at once.
 pub fn kick(vcpu: usize) {
-    write(mmio::KICK, vcpu as u64);
+    write(Register::Kick, vcpu as u64);
 }
 
 /// Ends the guest with `code`.
 pub fn exit(code: u8) -> ! {
-    write(mmio::EXIT, u64::from(code));
+    write(Register::Exit, u64::from(code));
     abandon()
 }
 
 /// Ends the guest as a crash; what went wrong is on the UART already.
 pub fn panic() -> ! {
-    write(mmio::PANIC, 1);
+    write(Register::Panic, 1);
     abandon()
 }
 

@@ -3,7 +3,7 @@
 //! Every access leaves the guest, which takes tens of microseconds, so it is
 //! for a panic and for a boot that fails, not for the log.
 
-use arca_shared::protocol::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::register::Register;
 use core::fmt;
 use core::num::NonZeroUsize;
 use uart_16550::backend::MmioBackend;
@@ -16,7 +16,7 @@ impl Uart {
     /// Sets the UART up. One that does not answer as it should is left alone,
     /// and what is written is lost: there is nowhere else to say so.
     pub(crate) fn open() -> Uart {
-        let address = NonZeroUsize::new((MMIO_BASE + mmio::UART) as usize);
+        let address = NonZeroUsize::new(Register::Uart(0).address() as usize);
         let uart = address.and_then(|address| {
             // SAFETY: the VMM maps the UART's eight byte-wide registers at this
             // address for the whole life of the guest. Two vCPUs that use it at

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use arca_shared::protocol::boot::BOOT_MAGIC;
 use arca_shared::protocol::layout::{
-    ARENA_GVA, BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE, mmio,
+    ARENA_GVA, BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE,
 };
+use arca_shared::protocol::register::{NO_DEADLINE, Register};
 
 use crate::crash::Cause;
 use crate::platform::uart::tests::Kept;
@@ -43,12 +44,12 @@ impl Code {
     }
 
     /// Writes a register of the MMIO page.
-    fn register(self, register: u64, value: u64) -> Self {
-        self.load(value).store(MMIO_BASE + register)
+    fn register(self, register: Register, value: u64) -> Self {
+        self.load(value).store(register.address())
     }
 
     fn exit(self, code: u64) -> Self {
-        self.register(mmio::EXIT, code)
+        self.register(Register::Exit, code)
     }
 
     /// Jumps to itself.
@@ -123,7 +124,7 @@ fn a_vcpu_starts_as_the_protocol_says() {
         ])
         // test rax, rax; setne al
         .bytes(&[0x48, 0x85, 0xc0, 0x0f, 0x95, 0xc0, 0x0f, 0xb6, 0xc0])
-        .store(MMIO_BASE + mmio::EXIT)
+        .store(Register::Exit.address())
         .spin()
         .run();
     assert_eq!(status.code(), 0);
@@ -133,7 +134,7 @@ fn a_vcpu_starts_as_the_protocol_says() {
 #[test]
 fn a_byte_to_the_uart_needs_no_driver() {
     let console = Kept::default();
-    let uart = MMIO_BASE + mmio::UART;
+    let uart = Register::Uart(0).address();
     // The line status: ready.
     let status = code()
         .bytes(&[0xa0])
@@ -146,7 +147,7 @@ fn a_byte_to_the_uart_needs_no_driver() {
         .load(b'\n'.into())
         .store_byte(uart)
         .bytes(&[0x0f, 0xb6, 0xc3]) // movzx eax, bl
-        .store(MMIO_BASE + mmio::EXIT);
+        .store(Register::Exit.address());
     let config = VmConfig {
         console: Box::new(console.clone()),
         ..status.config()
@@ -166,13 +167,13 @@ fn memory_is_as_the_map_says() {
         .fetch(ARENA_GVA + 0x10_0000)
         .bytes(&[0x59, 0x01, 0xc8]) // pop rcx; add eax, ecx
         .bytes(&[0x03, 0x47, 0x08]) // add eax, [rdi + 8]: the version
-        .store(MMIO_BASE + mmio::EXIT)
+        .store(Register::Exit.address())
         .run();
     assert_eq!(status.code(), 15);
     let magic = code()
         .load(BOOT_MAGIC)
         .bytes(&[0x48, 0x3b, 0x07, 0x0f, 0x94, 0xc0]) // cmp rax, [rdi]; sete al
-        .store(MMIO_BASE + mmio::EXIT)
+        .store(Register::Exit.address())
         .run();
     assert_eq!(magic.code(), 1);
 }
@@ -284,7 +285,7 @@ fn other_exceptions_are_reported() {
 #[test]
 fn a_panic_is_a_crash() {
     let console = Kept::default();
-    let uart = MMIO_BASE + mmio::UART;
+    let uart = Register::Uart(0).address();
     let code = code()
         .load(u64::from(b'!'))
         .store_byte(uart)
@@ -292,7 +293,7 @@ fn a_panic_is_a_crash() {
         .store_byte(uart)
         .load(u64::from(b'?'))
         .store_byte(uart)
-        .register(mmio::PANIC, 1);
+        .register(Register::Panic, 1);
     let config = VmConfig {
         console: Box::new(console.clone()),
         ..code.config()
@@ -306,10 +307,10 @@ fn a_panic_is_a_crash() {
 #[test]
 fn meaningless_accesses_are_crashes() {
     for code in [
-        code().register(0xf00, 1),
-        code().load(0).store_byte(MMIO_BASE + mmio::EXIT),
-        code().fetch(MMIO_BASE + mmio::EXIT),
-        code().register(mmio::FAULT + 8 * 14, 1),
+        code().load(1).store(MMIO_BASE + 0xf00),
+        code().load(0).store_byte(Register::Exit.address()),
+        code().fetch(Register::Exit.address()),
+        code().register(Register::Fault(14), 1),
         // movups [MMIO], xmm0, and a jump into the MMIO page
         code().load(MMIO_BASE).bytes(&[0x0f, 0x11, 0x00]),
     ] {
@@ -319,7 +320,7 @@ fn meaningless_accesses_are_crashes() {
             "{report}"
         );
     }
-    let report = code().register(mmio::KICK, 99).crash();
+    let report = code().register(Register::Kick, 99).crash();
     assert_eq!(report.cause, Cause::NoSuchVcpu(99));
     // jmp to the MMIO page: whatever KVM makes of it, it ends.
     let report = code().load(MMIO_BASE).bytes(&[0xff, 0xe0]).crash();
@@ -329,7 +330,7 @@ fn meaningless_accesses_are_crashes() {
 #[test]
 fn a_park_ends_at_its_deadline() {
     let started = Instant::now();
-    let vm = Vm::new(code().register(mmio::PARK, 50_000_000).exit(0).config()).expect("starts");
+    let vm = Vm::new(code().register(Register::Park, 50_000_000).exit(0).config()).expect("starts");
     let handle = vm.handle();
     assert!(vm.run().success());
     let elapsed = started.elapsed();
@@ -337,7 +338,7 @@ fn a_park_ends_at_its_deadline() {
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     let stats = handle.stats();
     assert_eq!((stats.parks, stats.sleeps), (1, 1));
-    let past = Vm::new(code().register(mmio::PARK, 0).exit(0).config()).expect("starts");
+    let past = Vm::new(code().register(Register::Park, 0).exit(0).config()).expect("starts");
     let handle = past.handle();
     assert!(past.run().success());
     assert_eq!(handle.stats().sleeps, 0);
@@ -348,12 +349,12 @@ fn a_kick_wakes_another_vcpu() {
     // vCPU 1 sleeps until vCPU 0 kicks it, then ends the guest; vCPU 0 sleeps
     // for ever.
     let first = code()
-        .register(mmio::KICK, 1)
-        .register(mmio::PARK, mmio::NO_DEADLINE)
+        .register(Register::Kick, 1)
+        .register(Register::Park, NO_DEADLINE)
         .spin();
     let code = code()
         .first_only(first)
-        .register(mmio::PARK, mmio::NO_DEADLINE)
+        .register(Register::Park, NO_DEADLINE)
         .exit(9);
     let config = VmConfig {
         vcpus: 2,
@@ -369,7 +370,7 @@ fn a_kick_wakes_another_vcpu() {
 fn the_doorbell_does_not_leave_the_kernel() {
     let mut ringing = code();
     for _ in 0..100 {
-        ringing = ringing.register(mmio::DOORBELL, 1);
+        ringing = ringing.register(Register::Doorbell, 1);
     }
     let vm = Vm::new(ringing.exit(0).config()).expect("starts");
     let handle = vm.handle();
@@ -393,10 +394,10 @@ fn a_guest_that_spins_is_stopped() {
 fn a_guest_is_stopped_from_another_thread() {
     for code in [
         code().spin(),
-        code().register(mmio::PARK, mmio::NO_DEADLINE).spin(),
+        code().register(Register::Park, NO_DEADLINE).spin(),
         // Exits to the VMM all the time.
         code()
-            .register(mmio::PARK, 0)
+            .register(Register::Park, 0)
             .bytes(&[0xeb, (256 - 22) as u8]),
     ] {
         let config = VmConfig {

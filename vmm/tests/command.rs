@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use arca_shared::protocol::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::register::{NO_DEADLINE, Register};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::NamedTempFile;
@@ -22,11 +22,11 @@ fn image(code: &[u8]) -> NamedTempFile {
 }
 
 /// mov rax, value; movabs [register], rax
-fn write(register: u64, value: u64) -> Vec<u8> {
+fn write(register: Register, value: u64) -> Vec<u8> {
     let mut code = vec![0x48, 0xb8];
     code.extend(value.to_le_bytes());
     code.extend([0x48, 0xa3]);
-    code.extend((MMIO_BASE + register).to_le_bytes());
+    code.extend(register.address().to_le_bytes());
     code
 }
 
@@ -52,7 +52,7 @@ fn path(file: &NamedTempFile) -> &str {
 
 #[test]
 fn the_programs_exit_code_is_the_commands() {
-    let exits = image(&write(mmio::EXIT, 7));
+    let exits = image(&write(Register::Exit, 7));
     assert_eq!(run(&[path(&exits)]), (Some(7), String::new()));
     // Options come before the image; what follows is the program's.
     let all = ["--vcpus", "2", path(&exits), "--vcpus", "0", "--", "-x"];
@@ -77,7 +77,7 @@ fn what_cannot_start_is_one_line() {
         file.write_all(b"garbage").expect("written");
         file
     };
-    let exits = image(&write(mmio::EXIT, 7));
+    let exits = image(&write(Register::Exit, 7));
     let arguments = "x".repeat(100 << 10);
     let mut long = vec![path(&exits)];
     long.extend([&arguments[..]; 6]);
@@ -133,7 +133,7 @@ fn start(spins: &NamedTempFile) -> Child {
 
 #[test]
 fn signals_stop_it() {
-    let sleeps = image(&[write(mmio::PARK, u64::MAX), vec![0xeb, 0xfe]].concat());
+    let sleeps = image(&[write(Register::Park, NO_DEADLINE), vec![0xeb, 0xfe]].concat());
     for spins in [image(&[0xeb, 0xfe]), sleeps] {
         for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
             let child = start(&spins);

@@ -7,7 +7,7 @@ mod testimage;
 
 use std::time::Duration;
 
-use arca_shared::protocol::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::register::Register;
 use arca_vmm::{Image, Input, StopReason, Vm, VmConfig, VmHandle};
 use testimage::ImageBuilder;
 
@@ -20,7 +20,7 @@ fn count(what: &str) -> usize {
 /// Boots a guest that exits, or spins until it is stopped.
 fn boot(spins: bool) -> VmHandle {
     let mut code = vec![0x48, 0xa3];
-    code.extend((MMIO_BASE + mmio::EXIT).to_le_bytes());
+    code.extend(Register::Exit.address().to_le_bytes());
     if spins {
         code = vec![0xeb, 0xfe];
     }

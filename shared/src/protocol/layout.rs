@@ -1,5 +1,5 @@
 //! The memory map: where everything is in guest-physical and guest-virtual
-//! memory, and the registers of the one MMIO page.
+//! memory.
 //!
 //! ```text
 //!  guest-physical                               guest-virtual
@@ -63,37 +63,6 @@ pub const ARENA_SIZE_MIN: u64 = 1 << 20;
 /// Largest size of an arena, in bytes.
 pub const ARENA_SIZE_MAX: u64 = 64 << 30;
 
-/// Guest-physical and guest-virtual address of the MMIO page. No memory is
-/// behind it: every access either signals an eventfd in the kernel (the
-/// doorbell) or exits to the VMM.
+/// Guest-physical and guest-virtual address of the MMIO page
+/// ([`Register`](super::register::Register)). No memory is behind it.
 pub const MMIO_BASE: u64 = 0xD000_0000;
-
-/// Registers of the MMIO page, as byte offsets from [`MMIO_BASE`]. All are
-/// written as aligned 64-bit values except the UART's, which are bytes.
-pub mod mmio {
-    /// Any write wakes the monitor. It is an ioeventfd: the vCPU does not leave
-    /// the kernel.
-    pub const DOORBELL: u64 = 0x000;
-    /// The vCPU sleeps until it is woken or until the deadline written, in
-    /// nanoseconds of [`crate::protocol::boot::BootInfo`]'s clock ([`NO_DEADLINE`]: none).
-    /// A wake that came before is a token: the park returns at once.
-    pub const PARK: u64 = 0x008;
-    /// Wakes the vCPU of the index written.
-    pub const KICK: u64 = 0x010;
-    /// Ends the guest with the exit code written (its low 8 bits).
-    pub const EXIT: u64 = 0x018;
-    /// A panic was reported on the UART: ends the guest as a crash, with a
-    /// backtrace from the vCPU's registers.
-    pub const PANIC: u64 = 0x020;
-    /// First of the 16550 UART's eight byte-wide registers.
-    pub const UART: u64 = 0x100;
-    /// Bytes that the UART's registers take.
-    pub const UART_LEN: u64 = 8;
-    /// `FAULT + 8 * vector` is written by the exception stub of that vector.
-    pub const FAULT: u64 = 0x400;
-    /// Number of fault registers: one for each exception vector.
-    pub const FAULT_VECTORS: u64 = 32;
-
-    /// The deadline of a park that ends only by a wake.
-    pub const NO_DEADLINE: u64 = u64::MAX;
-}

@@ -5,7 +5,8 @@
 //! | `frame.rs` | what a message on the control pipe is wrapped in |
 //! | `message/` | the messages: requests and replies |
 //! | `boot.rs` | what the VMM tells the guest before its first instruction |
-//! | `layout.rs` | the memory map and the MMIO registers |
+//! | `layout.rs` | the memory map |
+//! | `register.rs` | the registers of the MMIO page |
 //! | `input_request.rs` | requests for standard input |
 //! | `log_record.rs` | log records on the log pipe |
 
@@ -15,3 +16,4 @@ pub mod input_request;
 pub mod layout;
 pub mod log_record;
 pub mod message;
+pub mod register;

@@ -1,5 +1,7 @@
 //! Making the report from what a vCPU left behind.
 
+use arca_shared::protocol::register::Register;
+
 use crate::crash::exception::{self, PAGE_FAULT};
 use crate::crash::symbols::Symbols;
 use crate::crash::{Cause, CrashReport, Frame, backtrace, page_fault_summary};
@@ -7,7 +9,6 @@ use crate::memory::GuestMemory;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
 use crate::platform::kvm::vcpu::CrashState;
-use crate::platform::mmio;
 
 /// Bytes of code that are shown.
 const CODE_LEN: u64 = 16;
@@ -90,7 +91,7 @@ fn summary(cause: &Cause, map: &AddressMap) -> String {
         Cause::Exception { vector, .. } => exception::name(*vector).0.into(),
         Cause::Panic => "panic".into(),
         Cause::BadAccess { address, written } => {
-            let register = mmio::register_name(*address).unwrap_or("no register");
+            let register = Register::containing(*address).map_or("no register", Register::name);
             match written {
                 None => format!(
                     "read of MMIO address {address:#x} ({register}), which has nothing to read"

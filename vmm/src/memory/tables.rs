@@ -19,7 +19,8 @@
 //! to be a function of the running program, and these handlers are bytes in
 //! another machine.
 
-use arca_shared::protocol::layout::{MAX_VCPUS, MMIO_BASE, PAGE_SIZE, TABLES_BASE, mmio};
+use arca_shared::protocol::layout::{MAX_VCPUS, PAGE_SIZE, TABLES_BASE};
+use arca_shared::protocol::register::{Register, VECTORS};
 use x86_64::structures::gdt::{Descriptor, DescriptorFlags, GlobalDescriptorTable};
 
 use crate::error::StartError;
@@ -46,7 +47,7 @@ const TSS_SIZE: u64 = 104;
 const STUB_STRIDE: u64 = 32;
 
 /// Limit of the IDT: its last byte.
-pub const IDT_LIMIT: u16 = (mmio::FAULT_VECTORS * 16 - 1) as u16;
+pub const IDT_LIMIT: u16 = VECTORS as u16 * 16 - 1;
 /// Limit of the GDT: its last byte.
 pub const GDT_LIMIT: u16 = (8 * (FIRST_TSS_ENTRY + 2 * MAX_VCPUS as u64) - 1) as u16;
 /// Limit of a TSS: its last byte.
@@ -141,8 +142,8 @@ fn tss(stack_top: u64) -> [u8; TSS_SIZE as usize] {
 }
 
 fn idt() -> Vec<u8> {
-    (0..mmio::FAULT_VECTORS)
-        .flat_map(|vector| gate(vector as u8).to_le_bytes())
+    (0..VECTORS)
+        .flat_map(|vector| gate(vector).to_le_bytes())
         .collect()
 }
 
@@ -167,18 +168,18 @@ fn gate(vector: u8) -> u128 {
 
 fn stubs() -> Vec<u8> {
     let mut code = Vec::new();
-    for vector in 0..mmio::FAULT_VECTORS {
+    for vector in 0..VECTORS {
         // movabs [register], rax
         code.extend([0x48, 0xa3]);
-        code.extend((MMIO_BASE + mmio::FAULT + 8 * vector).to_le_bytes());
-        if has_error_code(vector as u8) {
+        code.extend(Register::Fault(vector).address().to_le_bytes());
+        if has_error_code(vector) {
             // add rsp, 8
             code.extend([0x48, 0x83, 0xc4, 0x08]);
         }
         // iretq
         code.extend([0x48, 0xcf]);
         // int3, up to the next stub
-        code.resize(((vector + 1) * STUB_STRIDE) as usize, 0xcc);
+        code.resize(((u64::from(vector) + 1) * STUB_STRIDE) as usize, 0xcc);
     }
     code
 }
@@ -221,7 +222,7 @@ mod tests {
         for vector in 0..32usize {
             let stub = &stubs[vector * STUB_STRIDE as usize..];
             let register = u64::from_le_bytes(stub[2..10].try_into().expect("8 bytes"));
-            assert_eq!(register, MMIO_BASE + mmio::FAULT + 8 * vector as u64);
+            assert_eq!(register, Register::Fault(vector as u8).address());
         }
     }
 

@@ -3,13 +3,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `kvm/` | the machine and its vCPUs under KVM |
-//! | `mmio.rs` | the MMIO page: which register an access means |
 //! | `park.rs` | vCPUs that sleep and are woken |
 //! | `uart.rs` | the 16550 and its lines |
 //! | `clock.rs` | the guest's clock, as the VMM sees it |
 
 pub mod clock;
 pub mod kvm;
-pub mod mmio;
 pub mod park;
 pub mod uart;

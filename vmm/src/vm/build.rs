@@ -8,9 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
 use arca_shared::pipe::PipePlace;
 use arca_shared::protocol::boot::BootInfo;
-use arca_shared::protocol::layout::{
-    ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, MMIO_BASE, STACK_SIZE, mmio,
-};
+use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, STACK_SIZE};
+use arca_shared::protocol::register::Register;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
 use nix::libc;
@@ -207,7 +206,7 @@ fn connect_doorbell(vm: &VmFd, link: &Link) -> Result<(), StartError> {
     // path that KVM takes without decoding the instruction.
     vm.register_ioevent(
         &doorbell,
-        &IoEventAddress::Mmio(MMIO_BASE + mmio::DOORBELL),
+        &IoEventAddress::Mmio(Register::Doorbell.address()),
         NoDatamatch,
     )
     .map_err(kvm_failed("connect the doorbell"))

@@ -4,7 +4,8 @@ use crate::Attack;
 use crate::memory::{store, word};
 use arca_guest::{boot, registers, runtime};
 use arca_shared::memory::ShmOffset;
-use arca_shared::protocol::layout::{MMIO_BASE, mmio};
+use arca_shared::protocol::layout::MMIO_BASE;
+use arca_shared::protocol::register::Register;
 use arca_shared::ring::RingHeader;
 use core::sync::atomic::Ordering;
 
@@ -29,8 +30,8 @@ pub fn storm(attack: &mut Attack) -> u64 {
 pub fn uart(attack: &mut Attack) -> u64 {
     let mut count = 0;
     while attack.goes_on() {
-        let register = mmio::UART + attack.random.below(mmio::UART_LEN);
-        let address = (MMIO_BASE + register) as usize;
+        let register = Register::Uart(attack.random.below(8) as u8);
+        let address = register.address() as usize;
         let target = core::ptr::with_exposed_provenance_mut::<u8>(address);
         // SAFETY: a byte-wide register of the UART; no memory is behind it.
         unsafe { target.write_volatile(b'!' + (count % 90) as u8) };
@@ -76,7 +77,7 @@ pub fn registers(attack: &mut Attack) -> u64 {
         let value = random.telling(2);
         let address = (MMIO_BASE + at) as usize;
         let target = core::ptr::with_exposed_provenance_mut::<u64>(address);
-        if at != mmio::PARK {
+        if at != Register::Park.offset() {
             // SAFETY: in the MMIO page, behind which no memory is. The access may
             // not be aligned, which the processor takes and the VMM judges.
             unsafe { core::arch::asm!("mov [{}], {}", in(reg) target, in(reg) value) };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arca_shared::protocol::layout::PAGE_SIZE;
+use arca_shared::protocol::register::{NO_DEADLINE, Register};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc;
 
@@ -10,7 +12,6 @@ use crate::crash::{Cause, Registers};
 use crate::memory::GuestMemory;
 use crate::memory::tables;
 use crate::platform::clock::GuestClock;
-use crate::platform::mmio::{self, Read, Write};
 use crate::platform::park::Parkers;
 use crate::platform::uart::Uart;
 use crate::vm::outcome::{Control, Outcome};
@@ -93,12 +94,12 @@ impl Vcpu {
         match exit {
             Ok(VcpuExit::MmioWrite(address, bytes)) => answer_write(machine, index, address, bytes),
             Ok(VcpuExit::MmioRead(address, bytes)) => {
-                match mmio::decode_read(address, bytes.len()) {
-                    Some(Read::Uart(register)) => {
-                        bytes[0] = machine.uart.read(register);
+                match Register::from_access(address, bytes.len()) {
+                    Some(Register::Uart(number)) => {
+                        bytes[0] = machine.uart.read(number);
                         Step::Continue
                     }
-                    None => Step::End(End::Crash(Cause::BadAccess {
+                    _ => Step::End(End::Crash(Cause::BadAccess {
                         address,
                         written: None,
                     })),
@@ -170,12 +171,11 @@ impl Vcpu {
     /// Reads the frame of the exception that a stub reported, and puts the
     /// interrupted program's registers in place of the stub's.
     fn exception(&self, machine: &Machine, vector: u8, registers: &mut Registers) -> Cause {
-        let stubs = tables::STUBS..tables::STUBS + arca_shared::protocol::layout::PAGE_SIZE;
+        let stubs = tables::STUBS..tables::STUBS + PAGE_SIZE;
         if !stubs.contains(&registers.rip) {
             // The program wrote the stub's register itself.
-            let register = arca_shared::protocol::layout::mmio::FAULT + 8 * u64::from(vector);
             return Cause::BadAccess {
-                address: arca_shared::protocol::layout::MMIO_BASE + register,
+                address: Register::Fault(vector).address(),
                 written: Some(Vec::new()),
             };
         }
@@ -204,30 +204,42 @@ impl Vcpu {
 }
 
 fn answer_write(machine: &Machine, vcpu: usize, address: u64, bytes: &[u8]) -> Step {
-    match mmio::decode_write(address, bytes) {
-        Some(Write::Park(deadline)) => Step::Park(deadline),
-        Some(Write::Kick(index)) => {
-            let parker = usize::try_from(index)
+    let bad_access = || {
+        Step::End(End::Crash(Cause::BadAccess {
+            address,
+            written: Some(bytes.to_vec()),
+        }))
+    };
+    let Some(register) = Register::from_access(address, bytes.len()) else {
+        return bad_access();
+    };
+    let value = bytes
+        .iter()
+        .rev()
+        .fold(0, |value, &byte| value << 8 | u64::from(byte));
+    match register {
+        // The kernel takes a write to it; one that still comes this way is no access
+        // that a guest should make.
+        Register::Doorbell => bad_access(),
+        Register::Park => Step::Park((value != NO_DEADLINE).then_some(value)),
+        Register::Kick => {
+            let parker = usize::try_from(value)
                 .ok()
                 .and_then(|index| machine.parkers.get(index));
             let Some(parker) = parker else {
-                return Step::End(End::Crash(Cause::NoSuchVcpu(index)));
+                return Step::End(End::Crash(Cause::NoSuchVcpu(value)));
             };
             machine.control.counters.kicks.add(1);
             machine.control.counters.wakes.add(1);
             parker.wake();
             Step::Continue
         }
-        Some(Write::Uart(register, value)) => {
-            machine.uart.write(vcpu, register, value);
+        Register::Uart(number) => {
+            machine.uart.write(vcpu, number, value as u8);
             Step::Continue
         }
-        Some(Write::Exit(code)) => Step::End(End::Exit(code)),
-        Some(Write::Panic) => Step::End(End::Crash(Cause::Panic)),
-        Some(Write::Fault(vector)) => Step::End(End::Fault(vector)),
-        None => Step::End(End::Crash(Cause::BadAccess {
-            address,
-            written: Some(bytes.to_vec()),
-        })),
+        Register::Exit => Step::End(End::Exit(value as u8)),
+        Register::Panic => Step::End(End::Crash(Cause::Panic)),
+        Register::Fault(vector) => Step::End(End::Fault(vector)),
     }
 }
