@@ -2,7 +2,7 @@
 //!
 //! A page costs memory once it is touched. Nobody outside this process needs
 //! guest memory, and the first touch of an anonymous page costs a fraction of
-//! that of a file's page (docs/PERFORMANCE.md has the figures).
+//! that of a file's page (docs/performance.md has the figures).
 //!
 //! Guest memory is written by the guest while the VMM runs, so no Rust reference
 //! is formed into it; what is copied in or out goes through vm-memory's volatile
