@@ -12,6 +12,17 @@ use exception::Attempt;
 
 pub(crate) use report::report;
 
+/// What a vCPU that crashed leaves behind for the report.
+#[derive(Debug)]
+pub(crate) struct CrashState {
+    /// Index of the vCPU.
+    pub vcpu: usize,
+    /// Why it crashed.
+    pub cause: Cause,
+    /// Its registers when it did.
+    pub registers: Registers,
+}
+
 /// Why a guest crashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {

@@ -2,13 +2,13 @@
 
 use arca_shared::protocol::register::Register;
 
+use crate::crash::CrashState;
 use crate::crash::exception::{self, PAGE_FAULT};
 use crate::crash::symbols::Symbols;
 use crate::crash::{Cause, CrashReport, Frame, backtrace, page_fault_summary};
 use crate::memory::GuestMemory;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
-use crate::platform::kvm::vcpu::CrashState;
 
 /// Bytes of code that are shown.
 const CODE_LEN: u64 = 16;

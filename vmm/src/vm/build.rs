@@ -1,7 +1,7 @@
 //! Building a guest, step by step; [`crate::vm`] numbers the steps.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +9,6 @@ use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
 use arca_shared::pipe::PipePlace;
 use arca_shared::protocol::boot::BootInfo;
 use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, STACK_SIZE};
-use arca_shared::protocol::register::Register;
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
-use nix::libc;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::StartError;
 use crate::host::descriptor::{Descriptor, Sink};
@@ -25,9 +20,8 @@ use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
 use crate::memory::paging;
 use crate::memory::tables;
-use crate::platform::clock::{GuestClock, counter_offset};
-use crate::platform::kvm::vcpu::{Machine, Vcpu};
-use crate::platform::kvm::{HostFeatures, Start};
+use crate::platform::clock::GuestClock;
+use crate::platform::kvm::{Machine, Start, VcpuShared};
 use crate::platform::park::Parkers;
 use crate::platform::uart::Uart;
 use crate::vm::config::{Input, Output, VmConfig};
@@ -70,31 +64,15 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     memory.populate(map.stack_top(0) - STACK_POPULATED, STACK_POPULATED);
     memory.populate(map.heap().start, HEAP_POPULATED);
 
-    // 6. KVM.
-    let kvm = open_kvm()?;
-    let vm = uninterrupted(|| kvm.create_vm()).map_err(kvm_failed("make a machine"))?;
-    for (slot, range) in memory.slots().into_iter().enumerate() {
-        let region = kvm_userspace_memory_region {
-            slot: slot as u32,
-            guest_phys_addr: range.guest,
-            memory_size: range.len,
-            userspace_addr: range.host,
-            flags: 0,
-        };
-        // SAFETY: the range is a mapping that lives until the last vCPU is
-        // gone: both are owned by what `Vm::run` drops together, and `Machine`,
-        // which every vCPU thread holds, holds the memory. Slots differ, ranges
-        // do not overlap.
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(kvm_failed("give memory to the machine"))?;
-    }
+    // 6. The machine.
+    let platform = Machine::new(&memory)?;
 
     // 7. The session.
     let control = Arc::new(Control::default());
     let parkers = Arc::new(Parkers::new(vcpus, Arc::clone(&control)));
     let waker: Arc<dyn VcpuWaker> = Arc::clone(&parkers) as _;
     let mut link = Link::new(memory.arena(), waker, vcpus).map_err(StartError::Link)?;
-    connect_doorbell(&vm, &link)?;
+    platform.connect_doorbell(link.doorbell().as_fd())?;
     let stdin = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
     let stdout = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
     let log = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
@@ -116,20 +94,14 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     }
 
     // 8. The vCPUs.
-    let features = HostFeatures::of(&kvm)?;
-    let vcpus = (0..vcpus)
-        .map(|index| {
-            let start = Start {
-                entry: image.layout().entry,
-                stack_top: map.stack_top(index),
-                boot_info: BOOT_INFO_BASE,
-            };
-            Vcpu::new(&vm, index, &features, start)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let vcpus = platform.make_vcpus((0..vcpus).map(|index| Start {
+        entry: image.layout().entry,
+        stack_top: map.stack_top(index),
+        boot_info: BOOT_INFO_BASE,
+    }))?;
 
     // 9. Boot information.
-    let clock = start_clock(&vcpus[0])?;
+    let clock = platform.start_clock(&vcpus)?;
     boot::write(
         &memory,
         &arguments,
@@ -148,7 +120,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         monitor: Arc::new(Mutex::new(MonitorView::Serving(monitor.handle()))),
         stdout: Arc::default(),
     };
-    let machine = Arc::new(Machine {
+    let shared = Arc::new(VcpuShared {
         memory,
         parkers,
         uart: Uart::new(config.console, vcpus.len(), Arc::clone(&control)),
@@ -159,7 +131,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         image,
         map,
         vcpus,
-        machine,
+        shared,
         monitor_handle: monitor.handle(),
         monitor,
         handle,
@@ -168,7 +140,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         log: (log, sink(config.stderr, Descriptor::stderr)?),
         timeout: config.timeout,
         sandbox,
-        _kvm: vm,
+        _platform: platform,
     })
 }
 
@@ -179,37 +151,6 @@ struct Places {
     stdin: PipePlace,
     stdout: PipePlace,
     log: PipePlace,
-}
-
-fn open_kvm() -> Result<Kvm, StartError> {
-    Kvm::new().map_err(|error| match error.errno() {
-        libc::ENOENT | libc::ENODEV | libc::ENXIO => StartError::KvmMissing,
-        libc::EACCES | libc::EPERM => StartError::KvmDenied,
-        _ => kvm_failed("be opened")(error),
-    })
-}
-
-/// Has writes to the doorbell signal the monitor without leaving the kernel.
-fn connect_doorbell(vm: &VmFd, link: &Link) -> Result<(), StartError> {
-    let fd = link
-        .doorbell()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|source| StartError::Host {
-            action: "duplicate the doorbell's descriptor",
-            source,
-        })?;
-    // SAFETY: the descriptor is an eventfd's, and nobody else owns this
-    // duplicate.
-    let doorbell = unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) };
-    // No length and no value: any write to the address counts, which is the
-    // path that KVM takes without decoding the instruction.
-    vm.register_ioevent(
-        &doorbell,
-        &IoEventAddress::Mmio(Register::Doorbell.address()),
-        NoDatamatch,
-    )
-    .map_err(kvm_failed("connect the doorbell"))
 }
 
 fn open_stdin(input: Input, mut pipe: StandardPipe) -> Result<Option<Stdin>, StartError> {
@@ -241,20 +182,6 @@ fn not_inherited(source: io::Error) -> StartError {
         action: "duplicate the descriptor of a standard stream",
         source,
     }
-}
-
-fn start_clock(vcpu: &Vcpu) -> Result<GuestClock, StartError> {
-    let khz = vcpu
-        .fd()
-        .get_tsc_khz()
-        .map_err(kvm_failed("tell the time-stamp counter's frequency"))?;
-    if khz == 0 {
-        return Err(StartError::Host {
-            action: "use the time-stamp counter as a clock",
-            source: io::Error::other("its frequency is not known"),
-        });
-    }
-    Ok(GuestClock::start(khz.into(), counter_offset(vcpu.fd())))
 }
 
 fn boot_info(
@@ -291,26 +218,6 @@ fn boot_info(
         unix_boot_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(0),
         seed: boot::seed()?,
     })
-}
-
-/// Repeats a request to KVM for as long as signals interrupt it: making a
-/// machine is given up where one is pending.
-pub(crate) fn uninterrupted<T>(
-    mut request: impl FnMut() -> Result<T, kvm_ioctls::Error>,
-) -> Result<T, kvm_ioctls::Error> {
-    loop {
-        match request() {
-            Err(error) if error.errno() == libc::EINTR => {}
-            result => return result,
-        }
-    }
-}
-
-fn kvm_failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StartError {
-    move |error| StartError::Kvm {
-        action,
-        source: error.into(),
-    }
 }
 
 #[cfg(test)]

@@ -24,14 +24,11 @@ mod run;
 pub mod stats;
 pub mod status;
 
-pub(crate) use build::uninterrupted;
-
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
-use kvm_ioctls::VmFd;
 use nix::libc;
 
 use crate::error::StartError;
@@ -40,7 +37,7 @@ use crate::host::sandbox::Sandbox;
 use crate::host::streams::Progress;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
-use crate::platform::kvm::vcpu::{Machine, Vcpu};
+use crate::platform::kvm::{Machine, Vcpu, VcpuShared};
 use crate::vm::config::VmConfig;
 use crate::vm::outcome::{Control, Outcome};
 use crate::vm::stats::VmStats;
@@ -51,7 +48,7 @@ pub struct Vm {
     image: CheckedImage,
     map: AddressMap,
     vcpus: Vec<Vcpu>,
-    machine: Arc<Machine>,
+    shared: Arc<VcpuShared>,
     monitor: Monitor,
     monitor_handle: MonitorHandle,
     handle: VmHandle,
@@ -61,7 +58,7 @@ pub struct Vm {
     timeout: Option<Duration>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
-    _kvm: VmFd,
+    _platform: Machine,
 }
 
 impl Vm {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::platform::kvm::vcpu::CrashState;
+use crate::crash::CrashState;
 use crate::vm::stats::Counters;
 
 /// How a guest ended, before a report is made of it.

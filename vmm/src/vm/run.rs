@@ -12,7 +12,7 @@ use crate::crash;
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::streams::{Incoming, Outgoing};
 use crate::host::worker::Worker;
-use crate::platform::kvm::vcpu::{Machine, Vcpu};
+use crate::platform::kvm::{Vcpu, VcpuShared};
 use crate::vm::outcome::{Control, Outcome, Session};
 use crate::vm::status::ExitStatus;
 use crate::vm::{MonitorView, Vm};
@@ -38,7 +38,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         image,
         map,
         vcpus,
-        machine,
+        shared,
         monitor,
         monitor_handle,
         handle,
@@ -47,9 +47,9 @@ pub fn run(vm: Vm) -> ExitStatus {
         log,
         timeout,
         sandbox,
-        _kvm: kvm,
+        _platform: platform,
     } = vm;
-    let control = Arc::clone(&machine.control);
+    let control = Arc::clone(&shared.control);
     let mut threads = Threads::default();
     let entrance = Entrance {
         sandbox,
@@ -57,7 +57,7 @@ pub fn run(vm: Vm) -> ExitStatus {
     };
     let start = || -> io::Result<()> {
         for vcpu in vcpus {
-            threads.vcpus.push(start_vcpu(vcpu, &machine, &entrance)?);
+            threads.vcpus.push(start_vcpu(vcpu, &shared, &entrance)?);
         }
         threads.monitor = Some(start_monitor(monitor, &entrance)?);
         let progress = Arc::clone(&handle.stdout);
@@ -84,8 +84,8 @@ pub fn run(vm: Vm) -> ExitStatus {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let outcome = control.wait(timeout);
 
-    let stopped = stop_vcpus(threads.vcpus, &machine);
-    machine.uart.finish();
+    let stopped = stop_vcpus(threads.vcpus, &shared);
+    shared.uart.finish();
     for stream in &threads.outgoing {
         stream.guest_ended();
     }
@@ -98,7 +98,7 @@ pub fn run(vm: Vm) -> ExitStatus {
     let lost: u64 = outgoing.map(|stream| stream.drain(&control)).sum();
     let stats = monitor_handle.stats();
     *handle.view() = MonitorView::Ended(stats);
-    drop(kvm);
+    drop(platform);
     if !stopped {
         return ExitStatus::HostFailed("a vCPU could not be stopped".into());
     }
@@ -113,7 +113,7 @@ pub fn run(vm: Vm) -> ExitStatus {
             *state,
             &image,
             &map,
-            &machine.memory,
+            &shared.memory,
         ))),
         Outcome::Violation(rule) => ExitStatus::SessionEnded(rule),
         Outcome::TimedOut => ExitStatus::TimedOut,
@@ -183,14 +183,14 @@ impl Farewell {
 
 fn start_vcpu(
     vcpu: Vcpu,
-    machine: &Arc<Machine>,
+    shared: &Arc<VcpuShared>,
     entrance: &Entrance,
 ) -> io::Result<Worker<Option<()>>> {
-    let (machine, inside) = (Arc::clone(machine), entrance.clone());
+    let (shared, inside) = (Arc::clone(shared), entrance.clone());
     guarded("vcpu", &entrance.control, move || {
         precise_timers();
         if inside.enter(Role::Vcpu) {
-            vcpu.run(&machine);
+            vcpu.run(&shared);
         }
     })
 }
@@ -252,8 +252,8 @@ fn guarded<T: Send + 'static>(
 
 /// Stops all vCPUs, wherever they are: in the guest, asleep, or in a write to
 /// the console. `false` if one cannot be stopped.
-fn stop_vcpus(vcpus: Vec<Worker<Option<()>>>, machine: &Machine) -> bool {
-    machine.parkers.wake_all();
+fn stop_vcpus(vcpus: Vec<Worker<Option<()>>>, shared: &VcpuShared) -> bool {
+    shared.parkers.wake_all();
     let deadline = Instant::now() + STOP_LIMIT;
     let mut stopped = true;
     for vcpu in vcpus {

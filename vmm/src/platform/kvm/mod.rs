@@ -2,10 +2,38 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `machine.rs` | [`Machine`]: memory, doorbell, and what vCPUs are made from |
 //! | `setup.rs` | the state that a vCPU starts in |
-//! | `vcpu.rs` | one vCPU: its thread, and what happens when it leaves the guest |
+//! | `vcpu.rs` | [`Vcpu`]: its loop, and what happens when it leaves the guest |
 
+mod machine;
 mod setup;
-pub mod vcpu;
+mod vcpu;
 
-pub use setup::{HostFeatures, Start};
+pub use machine::Machine;
+pub use setup::Start;
+pub use vcpu::{Vcpu, VcpuShared};
+
+use nix::libc;
+
+use crate::error::StartError;
+
+/// Repeats a request to KVM for as long as signals interrupt it: making a
+/// machine is given up where one is pending.
+fn uninterrupted<T>(
+    mut request: impl FnMut() -> Result<T, kvm_ioctls::Error>,
+) -> Result<T, kvm_ioctls::Error> {
+    loop {
+        match request() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result,
+        }
+    }
+}
+
+fn kvm_failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StartError {
+    move |error| StartError::Kvm {
+        action,
+        source: error.into(),
+    }
+}

@@ -5,11 +5,11 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Kvm, VmFd};
 
+use super::vcpu::Vcpu;
+use super::{kvm_failed, uninterrupted};
 use crate::error::StartError;
 use crate::memory::paging;
 use crate::memory::tables;
-use crate::platform::kvm::vcpu::Vcpu;
-use crate::vm::uninterrupted;
 
 const CR0_PROTECTED: u64 = 1;
 const CR0_MONITOR_COPROCESSOR: u64 = 1 << 1;
@@ -47,7 +47,7 @@ impl HostFeatures {
     pub fn of(kvm: &Kvm) -> Result<Self, StartError> {
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(failed("tell what the processor can do"))?;
+            .map_err(kvm_failed("tell what the processor can do"))?;
         let leaf = |function, index| {
             cpuid
                 .as_slice()
@@ -81,14 +81,15 @@ impl Vcpu {
         features: &HostFeatures,
         start: Start,
     ) -> Result<Self, StartError> {
-        let fd = uninterrupted(|| vm.create_vcpu(index as u64)).map_err(failed("make a vCPU"))?;
+        let fd =
+            uninterrupted(|| vm.create_vcpu(index as u64)).map_err(kvm_failed("make a vCPU"))?;
         // First, because what CR4 and XCR0 may hold follows from it.
         fd.set_cpuid2(&features.cpuid)
-            .map_err(failed("tell a vCPU what it can do"))?;
-        let mut sregs = fd.get_sregs().map_err(failed("read a vCPU's state"))?;
+            .map_err(kvm_failed("tell a vCPU what it can do"))?;
+        let mut sregs = fd.get_sregs().map_err(kvm_failed("read a vCPU's state"))?;
         fill_sregs(&mut sregs, index, features.states.is_some());
         fd.set_sregs(&sregs)
-            .map_err(failed("set a vCPU's system registers"))?;
+            .map_err(kvm_failed("set a vCPU's system registers"))?;
         if let Some(states) = features.states {
             let mut xcrs = kvm_xcrs {
                 nr_xcrs: 1,
@@ -100,7 +101,7 @@ impl Vcpu {
                 ..Default::default()
             };
             fd.set_xcrs(&xcrs)
-                .map_err(failed("enable a vCPU's vector registers"))?;
+                .map_err(kvm_failed("enable a vCPU's vector registers"))?;
         }
         // All exceptions masked, round to nearest: what compilers assume.
         let fpu = kvm_fpu {
@@ -109,7 +110,7 @@ impl Vcpu {
             ..Default::default()
         };
         fd.set_fpu(&fpu)
-            .map_err(failed("set a vCPU's floating-point state"))?;
+            .map_err(kvm_failed("set a vCPU's floating-point state"))?;
         let regs = kvm_regs {
             rip: start.entry,
             rdi: start.boot_info,
@@ -120,7 +121,7 @@ impl Vcpu {
             ..Default::default()
         };
         fd.set_regs(&regs)
-            .map_err(failed("set a vCPU's registers"))?;
+            .map_err(kvm_failed("set a vCPU's registers"))?;
         Ok(Self { index, fd })
     }
 }
@@ -180,11 +181,4 @@ fn fill_sregs(sregs: &mut kvm_sregs, index: usize, xsave: bool) {
         sregs.cr4 |= CR4_XSAVE;
     }
     sregs.efer = EFER_SYSCALL | EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE | EFER_NO_EXECUTE;
-}
-
-fn failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StartError {
-    move |error| StartError::Kvm {
-        action,
-        source: error.into(),
-    }
 }

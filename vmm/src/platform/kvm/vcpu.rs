@@ -8,7 +8,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc;
 
 use crate::crash::exception::PAGE_FAULT;
-use crate::crash::{Cause, Registers};
+use crate::crash::{Cause, CrashState, Registers};
 use crate::memory::GuestMemory;
 use crate::memory::tables;
 use crate::platform::clock::GuestClock;
@@ -17,7 +17,7 @@ use crate::platform::uart::Uart;
 use crate::vm::outcome::{Control, Outcome};
 
 /// What the vCPUs of a guest share.
-pub struct Machine {
+pub struct VcpuShared {
     /// The guest's memory.
     pub memory: Arc<GuestMemory>,
     /// Where vCPUs sleep.
@@ -30,17 +30,6 @@ pub struct Machine {
     pub control: Arc<Control>,
 }
 
-/// What a vCPU that crashed leaves behind for the report.
-#[derive(Debug)]
-pub struct CrashState {
-    /// Index of the vCPU.
-    pub vcpu: usize,
-    /// Why it crashed.
-    pub cause: Cause,
-    /// Its registers when it did.
-    pub registers: Registers,
-}
-
 /// One vCPU.
 pub struct Vcpu {
     pub(super) index: usize,
@@ -48,7 +37,7 @@ pub struct Vcpu {
 }
 
 /// What an exit asks for.
-enum Step {
+enum ExitAction {
     /// Back into the guest.
     Continue,
     /// Sleep first.
@@ -72,14 +61,14 @@ impl Vcpu {
     }
 
     /// Runs it until the guest ends, by its doing or another's.
-    pub fn run(mut self, machine: &Machine) {
-        let control = &machine.control;
+    pub fn run(mut self, shared: &VcpuShared) {
+        let control = &shared.control;
         while !control.is_stopping() {
-            match self.step(machine) {
-                Step::Continue => {}
-                Step::Park(deadline) => self.park(machine, deadline),
-                Step::End(end) => {
-                    let outcome = self.outcome(machine, end);
+            match self.step(shared) {
+                ExitAction::Continue => {}
+                ExitAction::Park(deadline) => self.park(shared, deadline),
+                ExitAction::End(end) => {
+                    let outcome = self.outcome(shared, end);
                     control.end(outcome);
                 }
             }
@@ -87,53 +76,55 @@ impl Vcpu {
     }
 
     /// Enters the guest and answers one exit.
-    fn step(&mut self, machine: &Machine) -> Step {
+    fn step(&mut self, shared: &VcpuShared) -> ExitAction {
         let index = self.index;
         let exit = self.fd.run();
-        machine.control.counters.vcpu_exits.add(1);
+        shared.control.counters.vcpu_exits.add(1);
         match exit {
-            Ok(VcpuExit::MmioWrite(address, bytes)) => answer_write(machine, index, address, bytes),
+            Ok(VcpuExit::MmioWrite(address, bytes)) => answer_write(shared, index, address, bytes),
             Ok(VcpuExit::MmioRead(address, bytes)) => {
                 match Register::from_access(address, bytes.len()) {
                     Some(Register::Uart(number)) => {
-                        bytes[0] = machine.uart.read(number);
-                        Step::Continue
+                        bytes[0] = shared.uart.read(number);
+                        ExitAction::Continue
                     }
-                    _ => Step::End(End::Crash(Cause::BadAccess {
+                    _ => ExitAction::End(End::Crash(Cause::BadAccess {
                         address,
                         written: None,
                     })),
                 }
             }
-            Ok(VcpuExit::Intr) => Step::Continue,
-            Ok(VcpuExit::Shutdown) => Step::End(End::Crash(Cause::Shutdown)),
-            Ok(VcpuExit::InternalError) => Step::End(End::Crash(Cause::Emulation)),
+            Ok(VcpuExit::Intr) => ExitAction::Continue,
+            Ok(VcpuExit::Shutdown) => ExitAction::End(End::Crash(Cause::Shutdown)),
+            Ok(VcpuExit::InternalError) => ExitAction::End(End::Crash(Cause::Emulation)),
             Ok(VcpuExit::FailEntry(reason, _)) => {
-                Step::End(End::Crash(Cause::EntryRefused(reason)))
+                ExitAction::End(End::Crash(Cause::EntryRefused(reason)))
             }
-            Ok(other) => Step::End(End::Crash(Cause::Unexpected(format!("{other:?}")))),
+            Ok(other) => ExitAction::End(End::Crash(Cause::Unexpected(format!("{other:?}")))),
             // A signal, which may mean that it is time to stop.
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Step::Continue,
-            Err(error) => Step::End(End::Host(format!(
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                ExitAction::Continue
+            }
+            Err(error) => ExitAction::End(End::Host(format!(
                 "KVM could not run vCPU {index}: {error}"
             ))),
         }
     }
 
-    fn park(&self, machine: &Machine, deadline: Option<u64>) {
-        let counters = &machine.control.counters;
+    fn park(&self, shared: &VcpuShared, deadline: Option<u64>) {
+        let counters = &shared.control.counters;
         counters.parks.add(1);
-        let Some(parker) = machine.parkers.get(self.index) else {
+        let Some(parker) = shared.parkers.get(self.index) else {
             return;
         };
         let slept = parker.park(|| {
             // The one who stops the guest says so before it wakes all vCPUs.
-            if machine.control.is_stopping() {
+            if shared.control.is_stopping() {
                 return None;
             }
             match deadline {
                 None => Some(None),
-                Some(deadline) => machine.clock.until(deadline).map(Some),
+                Some(deadline) => shared.clock.until(deadline).map(Some),
             }
         });
         if slept {
@@ -141,7 +132,7 @@ impl Vcpu {
         }
     }
 
-    fn outcome(&self, machine: &Machine, end: End) -> Outcome {
+    fn outcome(&self, shared: &VcpuShared, end: End) -> Outcome {
         let cause = match end {
             End::Exit(code) => return Outcome::Exited(code),
             End::Host(reason) => return Outcome::HostFailed(reason),
@@ -160,7 +151,7 @@ impl Vcpu {
             rip: regs.rip,
             rflags: regs.rflags,
         };
-        let cause = cause.unwrap_or_else(|vector| self.exception(machine, vector, &mut registers));
+        let cause = cause.unwrap_or_else(|vector| self.exception(shared, vector, &mut registers));
         Outcome::Crashed(Box::new(CrashState {
             vcpu: self.index,
             cause,
@@ -170,7 +161,7 @@ impl Vcpu {
 
     /// Reads the frame of the exception that a stub reported, and puts the
     /// interrupted program's registers in place of the stub's.
-    fn exception(&self, machine: &Machine, vector: u8, registers: &mut Registers) -> Cause {
+    fn exception(&self, shared: &VcpuShared, vector: u8, registers: &mut Registers) -> Cause {
         let stubs = tables::STUBS..tables::STUBS + PAGE_SIZE;
         if !stubs.contains(&registers.rip) {
             // The program wrote the stub's register itself.
@@ -181,7 +172,7 @@ impl Vcpu {
         }
         let mut frame = [[0; 8]; 6];
         let base = tables::exception_stack_top(self.index) - size_of_val(&frame) as u64;
-        if !machine.memory.read(base, frame.as_flattened_mut()) {
+        if !shared.memory.read(base, frame.as_flattened_mut()) {
             return Cause::Unexpected("an exception without a frame".into());
         }
         // Pushed last comes first: the error code or nothing, the instruction
@@ -203,9 +194,9 @@ impl Vcpu {
     }
 }
 
-fn answer_write(machine: &Machine, vcpu: usize, address: u64, bytes: &[u8]) -> Step {
+fn answer_write(shared: &VcpuShared, vcpu: usize, address: u64, bytes: &[u8]) -> ExitAction {
     let bad_access = || {
-        Step::End(End::Crash(Cause::BadAccess {
+        ExitAction::End(End::Crash(Cause::BadAccess {
             address,
             written: Some(bytes.to_vec()),
         }))
@@ -221,25 +212,25 @@ fn answer_write(machine: &Machine, vcpu: usize, address: u64, bytes: &[u8]) -> S
         // The kernel takes a write to it; one that still comes this way is no access
         // that a guest should make.
         Register::Doorbell => bad_access(),
-        Register::Park => Step::Park((value != NO_DEADLINE).then_some(value)),
+        Register::Park => ExitAction::Park((value != NO_DEADLINE).then_some(value)),
         Register::Kick => {
             let parker = usize::try_from(value)
                 .ok()
-                .and_then(|index| machine.parkers.get(index));
+                .and_then(|index| shared.parkers.get(index));
             let Some(parker) = parker else {
-                return Step::End(End::Crash(Cause::NoSuchVcpu(value)));
+                return ExitAction::End(End::Crash(Cause::NoSuchVcpu(value)));
             };
-            machine.control.counters.kicks.add(1);
-            machine.control.counters.wakes.add(1);
+            shared.control.counters.kicks.add(1);
+            shared.control.counters.wakes.add(1);
             parker.wake();
-            Step::Continue
+            ExitAction::Continue
         }
         Register::Uart(number) => {
-            machine.uart.write(vcpu, number, value as u8);
-            Step::Continue
+            shared.uart.write(vcpu, number, value as u8);
+            ExitAction::Continue
         }
-        Register::Exit => Step::End(End::Exit(value as u8)),
-        Register::Panic => Step::End(End::Crash(Cause::Panic)),
-        Register::Fault(vector) => Step::End(End::Fault(vector)),
+        Register::Exit => ExitAction::End(End::Exit(value as u8)),
+        Register::Panic => ExitAction::End(End::Crash(Cause::Panic)),
+        Register::Fault(vector) => ExitAction::End(End::Fault(vector)),
     }
 }
