@@ -10,6 +10,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `error` | why a session could not begin |
 //! | [`link`] | the shared memory of a session, before a monitor serves it |
 //! | [`monitor`] | the monitor and its event loop |
 //! | `connection` | the state machine of one connection |
@@ -36,6 +37,7 @@ pub mod config;
 mod connection;
 mod control_pipe;
 mod deadline;
+mod error;
 pub mod handle;
 pub mod link;
 mod listener;
@@ -57,9 +59,10 @@ pub mod violation;
 pub mod wake;
 
 pub use config::{Limits, MonitorConfig};
+pub use error::{LinkError, MonitorError};
 pub use handle::MonitorHandle;
-pub use link::{Link, LinkError};
-pub use monitor::{Dispatch, Monitor, MonitorError, Progress, SessionEnd, Undelivered};
+pub use link::Link;
+pub use monitor::{Dispatch, Monitor, Progress, SessionEnd, Undelivered};
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
 pub use sizing::PipeSizes;
 pub use standard::{StandardHandle, StandardPipe};

@@ -1,12 +1,13 @@
 //! The host's side of a session's shared memory, before a monitor serves it.
 
+use crate::error::LinkError;
 use crate::standard::{Standard, StandardPipe};
 use crate::wake::notifier::{GuestNotifier, VcpuWaker};
+use arca_shared::memory::Arena;
 use arca_shared::memory::BuddyAllocator;
-use arca_shared::memory::{Arena, ArenaError};
 use arca_shared::pipe::PipePlace;
 use arca_shared::pipe::PipeRegion;
-use arca_shared::pipe::{BidirectionalPipe, PipeError, RingSize, Side};
+use arca_shared::pipe::{BidirectionalPipe, RingSize, Side};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::sync::Arc;
@@ -14,28 +15,6 @@ use std::sync::Arc;
 /// Region of the control pipe, in bytes, where the arena is large enough: room
 /// for the replies to some six thousand requests at once.
 const CONTROL_REGION: u64 = 1 << 20;
-
-/// Why the shared memory of a session could not be laid out.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The arena has no block of that size left.
-    #[error("the arena has no room for {what} of {size} bytes; give the session a larger one")]
-    NoRoom {
-        /// What was to be allocated.
-        what: &'static str,
-        /// Its size, in bytes.
-        size: u64,
-    },
-    /// A pipe of that size cannot be.
-    #[error(transparent)]
-    Pipe(#[from] PipeError),
-    /// The arena gave an address that is not its own.
-    #[error(transparent)]
-    Arena(#[from] ArenaError),
-    /// The host gave no eventfd.
-    #[error("cannot make an eventfd")]
-    Eventfd(#[source] io::Error),
-}
 
 /// Host side of a session's shared memory: the arena and its allocator, the
 /// control pipe, the notification area and the doorbell.

@@ -21,10 +21,11 @@ pub use session::{SessionEnd, Undelivered};
 use crate::config::MonitorConfig;
 use crate::connection::Connection;
 use crate::control_pipe::Control;
+use crate::error::MonitorError;
 use crate::handle::{MonitorHandle, Shared, Wish};
 use crate::link::{Link, new_eventfd};
 use crate::listener::Listener;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::Policy;
 use crate::poller::{Reactor, Source};
 use crate::regions::Regions;
 use crate::relay::Relay;
@@ -42,17 +43,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 use turn::Pace;
-
-/// Why a monitor could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum MonitorError {
-    /// The policy cannot be used.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// The host gave no epoll or eventfd.
-    #[error("cannot set up the monitor's event loop")]
-    Host(#[from] io::Error),
-}
 
 /// What a step of the monitor came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

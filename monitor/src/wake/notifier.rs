@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::link::LinkError;
+use crate::error::LinkError;
 
 /// How a sleeping vCPU (in tests: a thread) is woken.
 pub trait VcpuWaker: Send + Sync {
