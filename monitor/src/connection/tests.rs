@@ -10,6 +10,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod leaving;
+
 struct Nobody;
 
 impl VcpuWaker for Nobody {

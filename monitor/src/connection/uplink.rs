@@ -209,4 +209,11 @@ mod tests {
             assert!(!burst.sent(1, false));
         }
     }
+
+    #[test]
+    fn a_burst_is_long_past_its_bound() {
+        let mut burst = Burst::default();
+        assert!(!burst.sent(Burst::LONG, false));
+        assert!(burst.sent(Burst::LONG + 1, false));
+    }
 }

@@ -1,0 +1,88 @@
+//! Arca leaves: it closes both of its ends, or its program has ended.
+
+use super::*;
+
+/// The program ends.
+fn leave(world: &mut World) -> Step {
+    world.connection.orphan();
+    world.run()
+}
+
+#[test]
+fn what_arca_left_unread_resets() {
+    for read in [3, 4] {
+        let mut world = world(1 << 20);
+        world.peer.write_all(b"four").expect("open");
+        world.arrived(4);
+        assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+        assert_eq!(world.arca.read(&mut [0; 9][..read]), Ok(read));
+        assert_eq!(leave(&mut world), Step::Over);
+        let expected = match read {
+            3 => Err(std::io::ErrorKind::ConnectionReset),
+            _ => Ok(Vec::new()),
+        };
+        assert_eq!(rest(&mut world), expected, "{read} bytes were read");
+    }
+}
+
+#[test]
+fn data_that_comes_while_arca_leaves_resets() {
+    for late in [true, false] {
+        let mut world = world(1 << 20);
+        world.connection.ready.writable = false;
+        world.arca.write(b"last").expect("room");
+        assert_eq!(leave(&mut world), Step::Idle, "ring A is not drained");
+        assert_eq!(world.connection.undelivered(), 4);
+        assert!(world.arca.is_peer_write_closed());
+        if late {
+            world.peer.write_all(b"late").expect("open");
+            world.arrived(4);
+            assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Over);
+            let end = rest(&mut world);
+            assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+        } else {
+            assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+            assert_eq!(world.on(EpollFlags::EPOLLOUT), Step::Over);
+            assert_eq!(rest(&mut world), Ok(b"last".to_vec()));
+        }
+    }
+}
+
+#[test]
+fn a_draft_peer_that_sets_both_flags_leaves_in_order() {
+    let mut world = world(1 << 20);
+    world.peer.write_all(b"unread").expect("open");
+    world.arrived(6);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+    world.connection.ready.writable = false;
+    world.arca.write(b"last").expect("room");
+    world.arca.close_write();
+    world.arca.close_read();
+    assert_eq!(world.run(), Step::Idle);
+    world.peer.write_all(b"late").expect("open");
+    world.arrived(4);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+    assert!(world.connection.socket().is_some(), "not reset");
+    assert_eq!(world.relay.stats.reset, 0);
+}
+
+#[test]
+fn one_end_that_stays_open_keeps_the_pipe() {
+    let mut first = world(1 << 20);
+    first.arca.close_write();
+    assert_eq!(first.run(), Step::Idle);
+    assert!(first.connection.socket().is_some());
+    first.connection.end_session(&mut first.relay);
+    assert_eq!(first.run(), Step::Idle, "Arca still reads");
+    first.arca.close_read();
+    assert_eq!(first.run(), Step::Over);
+
+    let mut second = world(1 << 20);
+    second.arca.close_read();
+    assert_eq!(second.run(), Step::Idle);
+    assert!(second.connection.socket().is_some());
+    second.connection.end_session(&mut second.relay);
+    assert_eq!(second.run(), Step::Idle, "Arca still writes");
+    second.arca.close_write();
+    assert_eq!(second.run(), Step::Over);
+}
