@@ -160,8 +160,8 @@ fn one_ring(capacity: usize, steps: &[Step]) {
                 let _ = consumer.is_at_end();
             }
             Step::Wishes => {
-                producer.want_room();
-                consumer.want_data();
+                let _ = producer.arm_room(1);
+                let _ = consumer.arm_data(0);
                 producer.take_data_wanted();
                 consumer.take_room_wanted(capacity / 2);
             }

@@ -7,9 +7,9 @@ use arca_shared::memory::ShmOffset;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
 use arca_shared::pipe::PipeRegion;
-use arca_shared::protocol::frame::{Frame, FrameError, HEADER_LEN};
+use arca_shared::protocol::frame::{Frame, FrameError, HEADER_LEN, Next};
 use arca_shared::protocol::message::Reply;
-use arca_shared::ring::{Lie, RingError};
+use arca_shared::ring::{Arm, RingError};
 use std::collections::BTreeMap;
 
 /// Bytes of the longest reply on the wire.
@@ -88,38 +88,33 @@ impl Control {
     }
 
     fn take_frame(&mut self) -> Result<Option<Frame>, Violation> {
-        // Both cursors are looked at first, whether or not they are needed: a lie is
-        // found at once, and not taken for a farewell.
-        let room = self.has_room()?;
-        self.pipe.incoming().available().map_err(FrameError::from)?;
-        // Nobody takes the reply to what else is asked.
-        self.left |= self.pipe.is_peer_read_closed();
-        if self.left {
-            return Ok(None);
-        }
-        if !room {
-            self.pipe.outgoing().want_room();
-            // Looked at once more after the wish.
-            if !self.has_room()? {
+        // The replies of all that wait, and one more, must be sure to fit.
+        let needed = (self.waiting.len() + 1) * MAX_REPLY;
+        loop {
+            // Both cursors are read first, whether or not they are needed: an invalid
+            // one is found at once, and not taken for an orderly end.
+            let room = self.pipe.outgoing().free()?;
+            self.pipe.incoming().available().map_err(FrameError::from)?;
+            // Nobody takes the reply to what else is asked.
+            self.left |= self.pipe.is_peer_read_closed();
+            if self.left {
+                return Ok(None);
+            }
+            if room >= needed {
+                break;
+            }
+            if self.pipe.outgoing().arm_room(needed)? == Arm::Armed {
                 return Ok(None);
             }
         }
-        if let Some(frame) = Frame::take(self.pipe.incoming())? {
-            return Ok(Some(frame));
+        match Frame::take_or_arm(self.pipe.incoming())? {
+            Next::Frame(frame) => Ok(Some(frame)),
+            Next::Armed => Ok(None),
+            Next::End => {
+                self.left = true;
+                Ok(None)
+            }
         }
-        self.pipe.incoming().want_data();
-        // The flag and then the ring are looked at once more after the wish. What
-        // is left when the writer has closed is at most a part of a frame.
-        let over = self.pipe.is_peer_write_closed();
-        let frame = Frame::take(self.pipe.incoming())?;
-        self.left = over && frame.is_none();
-        Ok(frame)
-    }
-
-    /// Whether the replies of all that wait, and one more, are sure to fit.
-    fn has_room(&mut self) -> Result<bool, Lie> {
-        let needed = (self.waiting.len() + 1) * MAX_REPLY;
-        Ok(self.pipe.outgoing().free()? >= needed)
     }
 
     /// Puts a reply into the ring.

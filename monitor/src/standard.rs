@@ -12,7 +12,7 @@ use arca_shared::pipe::BidirectionalPipe;
 use arca_shared::pipe::PipePlace;
 use arca_shared::pipe::PipeRegion;
 use arca_shared::protocol::input_request::{REQUEST_LEN, ReadRequest};
-use arca_shared::ring::{Lie, RingError, RingHeader};
+use arca_shared::ring::{Arm, Lie, RingError, RingHeader};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -160,7 +160,6 @@ impl StandardPipe {
         if buf.is_empty() {
             return Ok(0);
         }
-        let mut wanted = false;
         loop {
             // Both are looked at before the ring: what was put before them is
             // then seen.
@@ -173,14 +172,11 @@ impl StandardPipe {
             if over {
                 return Ok(0);
             }
-            if wanted {
+            // Whoever ends the session gives the token after `ended`: an end that
+            // comes between the check above and the wait is not missed.
+            if self.pipe.incoming().arm_data(0).map_err(broken)? == Arm::Armed {
                 self.standard.wait();
-            } else {
-                self.pipe.incoming().want_data();
             }
-            // The ring is looked at once more between the wish and the wait,
-            // and the wish is made anew after each wait.
-            wanted = !wanted;
         }
     }
 
@@ -205,7 +201,6 @@ impl StandardPipe {
     /// `BrokenPipe` once the guest has closed its end or is gone, `InvalidData`
     /// if it broke a rule of the ring.
     pub fn write_all(&mut self, mut buf: &[u8]) -> io::Result<()> {
-        let mut wanted = false;
         while !buf.is_empty() {
             if self.standard.has_ended() {
                 return Err(io::ErrorKind::BrokenPipe.into());
@@ -213,7 +208,6 @@ impl StandardPipe {
             match self.pipe.write(buf) {
                 Ok(len) => {
                     buf = &buf[len..];
-                    wanted = false;
                     if self.pipe.outgoing().take_data_wanted() {
                         self.notifier.mark(self.standard.slot);
                     }
@@ -223,13 +217,10 @@ impl StandardPipe {
                 Err(RingError::WriteClosed) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(RingError::WouldBlock) => {}
             }
-            if wanted {
+            // As in `peek`.
+            if self.pipe.outgoing().arm_room(1).map_err(broken)? == Arm::Armed {
                 self.standard.wait();
-            } else {
-                self.pipe.outgoing().want_room();
             }
-            // As in `read`.
-            wanted = !wanted;
         }
         Ok(())
     }

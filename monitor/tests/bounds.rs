@@ -6,6 +6,7 @@ mod common;
 use arca_monitor::{MonitorConfig, SessionEnd};
 use arca_shared::errno::Errno;
 use arca_shared::protocol::message::{Name, Reply, Request};
+use arca_shared::ring::Arm;
 use common::{Session, until};
 use socket2::SockRef;
 use std::io::{Read, Write};
@@ -144,7 +145,8 @@ fn room_for_requests_is_told() {
     until("the monitor to look", || {
         (session.handle.stats().epoll_turns > 20).then_some(())
     });
-    session.peer.control.outgoing().want_room();
+    let requests = session.peer.control.outgoing();
+    assert_eq!(requests.arm_room(requests.capacity()), Ok(Arm::Armed));
     session.peer.area.to_guest().take(|_| {});
     // The last byte makes it whole: taken, and half the ring is free.
     session.peer.send_bytes(&wire[len - 1..len]);

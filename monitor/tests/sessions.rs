@@ -6,6 +6,7 @@ use arca_monitor::{Monitor, MonitorConfig, SessionEnd};
 use arca_shared::notify::Slot;
 use arca_shared::protocol::frame::Frame;
 use arca_shared::protocol::message::{Reply, Request};
+use arca_shared::ring::Arm;
 use common::{Peer, Session, link, until};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -66,7 +67,7 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     });
     session.peer.area.to_guest().take(|_| {});
     let wakes = session.waker.0.load(Ordering::SeqCst);
-    stream.pipe.incoming().want_data();
+    assert_eq!(stream.pipe.incoming().arm_data(0), Ok(Arm::Armed));
     session.peer.area.vcpu(0).raise();
     std::io::Write::write_all(&mut host, b"wake up").expect("writes");
     until("the wake", || {

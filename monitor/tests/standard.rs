@@ -62,7 +62,7 @@ fn output_and_input_block_and_lose_nothing() {
                     tell(&peer, &guest_out);
                 }
             } else {
-                guest_out.outgoing().want_room();
+                guest_out.outgoing().arm_room(1).expect("a valid cursor");
             }
             let mut buffer = [0; 777];
             let over = guest_in.is_peer_write_closed();

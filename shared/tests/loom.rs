@@ -14,7 +14,7 @@
 mod request;
 
 use arca_shared::notify::{ReadySet, Sleeper, Slot};
-use arca_shared::ring::{Consumer, Producer, RingError, RingHeader, RingMemory};
+use arca_shared::ring::{Arm, Consumer, Producer, RingError, RingHeader, RingMemory};
 use arca_shared::sync::{AtomicU32, AtomicU64, Ordering};
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
@@ -229,8 +229,8 @@ fn a_waiting_reader_is_woken() {
             match consumer.read(&mut buffer) {
                 Ok(len) => got += len,
                 Err(_) => {
-                    consumer.want_data();
-                    if !look_again || consumer.available() == Ok(0) {
+                    let arm = consumer.arm_data(0);
+                    if !look_again || arm == Ok(Arm::Armed) {
                         park.park();
                     }
                 }
@@ -259,8 +259,8 @@ fn a_waiting_writer_is_woken() {
         producer.write(&[1, 2]).expect("an empty ring");
         let writer = thread::spawn(move || {
             while let Err(RingError::WouldBlock) = producer.write(&[3]) {
-                producer.want_room();
-                if !look_again || producer.free() == Ok(0) {
+                let arm = producer.arm_room(1);
+                if !look_again || arm == Ok(Arm::Armed) {
                     sleeper.park();
                 }
             }

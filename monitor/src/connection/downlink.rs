@@ -3,7 +3,7 @@
 use super::{CHUNK, Connection, Leaving, spent};
 use crate::relay::Relay;
 use crate::sys;
-use arca_shared::ring::Lie;
+use arca_shared::ring::{Arm, Lie};
 use nix::errno::Errno;
 use std::net::Shutdown;
 
@@ -68,9 +68,7 @@ impl Connection {
             }
             let room = self.to_arca.room_parts(budget.min(CHUNK))?.in_one(PIECE);
             if room.is_empty() {
-                // The ring is looked at once more after the wish.
-                self.to_arca.want_room();
-                if self.to_arca.free()? == 0 && !self.reader_gone() {
+                if self.to_arca.arm_room(1)? == Arm::Armed {
                     relay.stats.ring_full += 1;
                     return Ok(false);
                 }
@@ -103,11 +101,12 @@ impl Connection {
     /// everything.
     fn end_downlink(&mut self, relay: &mut Relay) -> Result<(), Lie> {
         let unread = self.to_arca.free()? < self.to_arca.capacity();
-        if unread && !relay.greeted && !self.reader_gone() {
-            self.to_arca.want_room();
-            if self.to_arca.free()? < self.to_arca.capacity() {
-                return Ok(());
-            }
+        if unread
+            && !relay.greeted
+            && !self.reader_gone()
+            && self.to_arca.arm_room(self.to_arca.capacity())? == Arm::Armed
+        {
+            return Ok(());
         }
         self.close_write(relay);
         Ok(())

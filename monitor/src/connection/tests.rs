@@ -5,6 +5,7 @@ use crate::testing::test_arena;
 use crate::wake::notifier::{GuestNotifier, VcpuWaker};
 use arca_shared::memory::BuddyAllocator;
 use arca_shared::pipe::{RingSize, Side};
+use arca_shared::ring::Arm;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -144,7 +145,7 @@ fn bytes_go_through_and_are_counted() {
     // Nothing is received before epoll says so.
     assert_eq!(world.run(), Step::Idle);
     assert_eq!(world.arca.incoming().available(), Ok(0));
-    world.arca.incoming().want_data();
+    assert_eq!(world.arca.incoming().arm_data(0), Ok(Arm::Armed));
     assert!(!world.told());
     assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
     assert!(world.told());
@@ -212,7 +213,7 @@ fn arca_is_told_of_half_a_ring_of_room() {
     let mut world = world(1 << 20);
     world.connection.ready.writable = false;
     world.arca.write(&[7; CAPACITY]).expect("room");
-    world.arca.outgoing().want_room();
+    assert_eq!(world.arca.outgoing().arm_room(1), Ok(Arm::Armed));
     assert_eq!(world.run(), Step::Idle);
     assert!(!world.told());
     assert_eq!(world.on(EpollFlags::EPOLLOUT), Step::Idle);

@@ -3,7 +3,7 @@
 use super::{CHUNK, Connection, spent};
 use crate::relay::Relay;
 use crate::sys;
-use arca_shared::ring::Lie;
+use arca_shared::ring::{Arm, Lie};
 use nix::errno::Errno;
 use std::net::Shutdown;
 
@@ -72,8 +72,7 @@ impl Connection {
             match self.uplink {
                 Uplink::Done => return Ok(false),
                 Uplink::Discarding => {
-                    self.discard(relay)?;
-                    return Ok(false);
+                    return self.discard(relay);
                 }
                 Uplink::Open => {}
             }
@@ -97,9 +96,7 @@ impl Connection {
                     self.finish_uplink(relay);
                     continue;
                 }
-                // The ring is looked at once more after the wish.
-                self.from_arca.want_data();
-                if self.from_arca.available()? == 0 && !self.writer_gone() {
+                if self.from_arca.arm_data(0)? == Arm::Armed {
                     relay.stats.ring_empty += 1;
                     return Ok(false);
                 }
@@ -173,8 +170,8 @@ impl Connection {
         self.close_read(relay);
     }
 
-    /// Drops what is in ring A.
-    pub(super) fn discard(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+    /// Drops what is in ring A; whether there is more that could be dropped.
+    fn discard(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
         // The flag is looked at before the ring.
         let over = self.writer_gone();
         let len = self.from_arca.available()?;
@@ -183,10 +180,9 @@ impl Connection {
         }
         if over {
             self.uplink = Uplink::Done;
-        } else {
-            self.from_arca.want_data();
+            return Ok(false);
         }
-        Ok(())
+        Ok(self.from_arca.arm_data(0)? == Arm::Ready)
     }
 }
 

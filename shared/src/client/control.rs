@@ -14,9 +14,9 @@ use crate::memory::ShmOffset;
 use crate::notify::Slot;
 use crate::pipe::PipePlace;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
-use crate::protocol::frame::Frame;
+use crate::protocol::frame::{Frame, Next};
 use crate::protocol::message::{ConnectionReady, Reply, Request};
-use crate::ring::{ArenaRing, Consumer, Producer, RingError};
+use crate::ring::{ArenaRing, Arm, Consumer, Producer, RingError};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -80,9 +80,10 @@ impl Control {
     pub(super) fn join(reactor: &Arc<Reactor>, place: PipePlace) -> Result<Arc<Self>, PipeError> {
         let pipe = BidirectionalPipe::join(reactor.arena(), place, Side::A)?;
         let slot = Slot::from(ShmOffset(place.shm_offset));
-        let (ring, receiver) = pipe.into_split();
-        // Replies are always waited for.
-        receiver.want_data();
+        let (ring, mut receiver) = pipe.into_split();
+        // Replies are always waited for. What is found, be it an invalid cursor, is
+        // dealt with when the reactor first reports the slot.
+        let _ = receiver.arm_data(0);
         let control = Arc::new(Self {
             reactor: reactor.clone(),
             slot,
@@ -151,19 +152,12 @@ impl Control {
     fn receive(&self) {
         loop {
             let mut receiver = self.receiver.lock();
-            let mut taken = Frame::take(&mut receiver);
-            if taken == Ok(None) {
-                receiver.want_data();
-                // Once more, now that the monitor knows.
-                taken = Frame::take(&mut receiver);
-            }
-            let frame = match taken {
-                Ok(Some(frame)) => frame,
-                Ok(None) => {
-                    if receiver.is_at_end() == Ok(true) {
-                        drop(receiver);
-                        self.end(Error::SessionEnded);
-                    }
+            let frame = match Frame::take_or_arm(&mut receiver) {
+                Ok(Next::Frame(frame)) => frame,
+                Ok(Next::Armed) => break,
+                Ok(Next::End) => {
+                    drop(receiver);
+                    self.end(Error::SessionEnded);
                     break;
                 }
                 Err(_) => {
@@ -345,12 +339,9 @@ impl Sender {
                     sent = true;
                 }
                 Err(RingError::WouldBlock) => {
-                    self.ring.want_room();
-                    // Once more, now that the monitor knows.
-                    if self.ring.free().is_ok_and(|free| free >= frame.wire_len()) {
-                        continue;
+                    if self.ring.arm_room(frame.wire_len()) == Ok(Arm::Armed) {
+                        return sent;
                     }
-                    return sent;
                 }
                 // The session is over; whoever waits learns it from the reply
                 // ring.

@@ -9,7 +9,7 @@
 //!
 //! See PROTOCOL.md, "Frames".
 
-use crate::ring::{Consumer, Lie, Producer, RingError, RingMemory};
+use crate::ring::{Arm, Consumer, Lie, Producer, RingError, RingMemory};
 
 /// Bytes before a frame's payload.
 pub const HEADER_LEN: usize = 7;
@@ -35,6 +35,22 @@ pub enum FrameError {
     /// The control ring itself is broken.
     #[error("control ring: {0}")]
     Ring(#[from] Lie),
+}
+
+/// What [`Frame::take_or_arm`] found in a ring.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a frame is taken apart at once, on the stack"
+)]
+pub enum Next {
+    /// A frame, which was taken.
+    Frame(Frame),
+    /// No whole frame yet; the writer was asked for a notification of more bytes.
+    Armed,
+    /// The writer has closed, and every whole frame was taken. What is left is at
+    /// most a part of one.
+    End,
 }
 
 /// One frame, with room for the longest payload; it lives on the stack.
@@ -151,6 +167,30 @@ impl Frame {
         ring.consume(frame.wire_len());
         Ok(Some(frame))
     }
+
+    /// As [`Frame::take`]; without a whole frame, arms the ring for more bytes
+    /// than those of the incomplete one.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`].
+    pub fn take_or_arm<M: RingMemory>(ring: &mut Consumer<M>) -> Result<Next, FrameError> {
+        loop {
+            // Both before the ring is read: what comes after them is then noticed
+            // when it is armed.
+            let over = ring.is_writer_closed();
+            let seen = ring.available()?;
+            if let Some(frame) = Self::take(ring)? {
+                return Ok(Next::Frame(frame));
+            }
+            if over {
+                return Ok(Next::End);
+            }
+            if ring.arm_data(seen)? == Arm::Armed {
+                return Ok(Next::Armed);
+            }
+        }
+    }
 }
 
 impl core::fmt::Debug for Frame {
@@ -228,6 +268,33 @@ mod tests {
         assert_eq!(pipe.outgoing().written(), 0);
         assert_eq!(frame(9).put(pipe.outgoing()), Ok(()));
         assert_eq!(pipe.outgoing().free(), Ok(0));
+    }
+
+    #[test]
+    fn a_ring_without_a_whole_frame_is_armed_for_more_of_it() {
+        let arena = crate::testing::test_arena(1);
+        let place = crate::pipe::PipePlace {
+            shm_offset: 0,
+            ring_size: 64,
+        };
+        let join = |side| BidirectionalPipe::join(&arena, place, side).expect("fits");
+        let (mut arca, mut linux) = (join(Side::A), join(Side::B));
+        let (requests, ring) = (arca.outgoing(), linux.incoming());
+        assert_eq!(Frame::take_or_arm(ring), Ok(Next::Armed));
+        let frame = Frame::build(1, 2, |_| 9);
+        let mut wire = [0; 16];
+        frame.encode(&mut wire).expect("its length");
+        for part in [&wire[..3], &wire[3..12]] {
+            requests.write(part).expect("room");
+            assert!(requests.take_data_wanted());
+            assert_eq!(Frame::take_or_arm(ring), Ok(Next::Armed));
+        }
+        requests.write(&wire[12..]).expect("room");
+        assert!(requests.take_data_wanted());
+        requests.write(&wire[..5]).expect("room");
+        requests.close();
+        assert_eq!(Frame::take_or_arm(ring), Ok(Next::Frame(frame)));
+        assert_eq!(Frame::take_or_arm(ring), Ok(Next::End), "a part is left");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The reading end of a ring.
 
-use super::{ArenaRing, Close, Lie, Parts, RingError, RingMemory};
+use super::{ArenaRing, Arm, Close, Lie, Parts, RingError, RingMemory};
 use crate::sync::{Ordering, fence};
 
 /// The one reader of a ring.
@@ -182,15 +182,23 @@ impl<M: RingMemory> Consumer<M> {
         Ok(self.is_writer_closed() && self.available()? == 0)
     }
 
-    /// Says that this end is about to wait for data. The caller looks at
-    /// [`Consumer::available`] and [`Consumer::is_writer_closed`] once more
-    /// before it sleeps.
-    pub fn want_data(&self) {
-        // The fence pairs with the one in `Producer::take_data_wanted`: either
-        // the producer sees the flag, or we see its cursor.
+    /// Asks the writer for a notification of data, then checks once more whether
+    /// one is needed: [`Arm::Ready`] if there are more than `more_than` bytes to
+    /// read, or the writer has closed. `more_than` is what this end has seen and
+    /// cannot use yet: 0, or the bytes of an incomplete message, counted before it
+    /// was found to be incomplete.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::available`].
+    pub fn arm_data(&mut self, more_than: usize) -> Result<Arm, Lie> {
         let header = self.memory.header();
         header.data_wanted.store(1, Ordering::Relaxed);
+        // Pairs with the fence in `Producer::take_data_wanted`: either the
+        // producer sees the flag, or the loads below see its cursor and its close.
         fence(Ordering::SeqCst);
+        let ready = self.available()? > more_than || self.is_writer_closed();
+        Ok(if ready { Arm::Ready } else { Arm::Armed })
     }
 
     /// Whether the writer wants to be told of the room that was just published,
@@ -198,7 +206,7 @@ impl<M: RingMemory> Consumer<M> {
     /// for half the ring, rather than for a byte, keeps a writer asleep until
     /// its next turn is worth a wake-up.
     pub fn take_room_wanted(&self, enough: usize) -> bool {
-        // The fence pairs with the one in `Producer::want_room`.
+        // The fence pairs with the one in `Producer::arm_room`.
         fence(Ordering::SeqCst);
         let header = self.memory.header();
         if header.room_wanted.load(Ordering::Relaxed) == 0 {

@@ -18,7 +18,7 @@
 //! | consumer's read_cursor, Release | producer's load, Acquire | that the bytes before it were read and may be overwritten |
 //! | writer_closed, Release | load, Acquire | the final write_cursor, and the errno |
 //! | reader_closed, Release | load, Acquire | the errno |
-//! | room_wanted / data_wanted, SeqCst fence after | SeqCst fence, then load | "I look once more before I sleep" against "I publish before I look" |
+//! | room_wanted / data_wanted, SeqCst fence after | SeqCst fence, then load | an end that waits arms, then checks the cursor; its peer publishes, then checks the flag: one of them sees the other |
 //!
 //! See DATAPIPE.md for the layout byte for byte.
 
@@ -31,6 +31,18 @@ pub use consumer::Consumer;
 pub use header::{Close, RingHeader};
 pub use memory::{ArenaRing, Parts, RingMemory};
 pub use producer::Producer;
+
+/// What an end found when it armed its ring, that is, asked in the header to be
+/// notified: [`Consumer::arm_data`], [`Producer::arm_room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// What it waits for is not there, and the peer's next change to the ring is
+    /// sure to see the request: this end may sleep.
+    Armed,
+    /// It is there already, or the peer has closed: go on at once. The request
+    /// stands all the same, and may cause one spurious notification.
+    Ready,
+}
 
 /// Why a ring did not take or give a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! The writing end of a ring.
 
-use super::{ArenaRing, Close, Lie, Parts, RingError, RingMemory};
+use super::{ArenaRing, Arm, Close, Lie, Parts, RingError, RingMemory};
 use crate::sync::{Ordering, fence};
 
 /// The one writer of a ring.
@@ -168,21 +168,27 @@ impl<M: RingMemory> Producer<M> {
         Close::is_connection(self.memory.header().reader_closed.load(Ordering::Relaxed))
     }
 
-    /// Says that this end is about to wait for room. The caller looks at
-    /// [`Producer::free`] and [`Producer::is_reader_closed`] once more before it
-    /// sleeps.
-    pub fn want_room(&self) {
-        // The fence pairs with the one in `Consumer::take_room_wanted`: either
-        // the consumer sees the flag, or we see its cursor.
+    /// Asks the reader for a notification of room, then checks once more whether
+    /// one is needed: [`Arm::Ready`] if there are `at_least` bytes of room, or the
+    /// reader has closed. More room than the capacity never comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::free`].
+    pub fn arm_room(&mut self, at_least: usize) -> Result<Arm, Lie> {
         let header = self.memory.header();
         header.room_wanted.store(1, Ordering::Relaxed);
+        // Pairs with the fence in `Consumer::take_room_wanted`: either the
+        // consumer sees the flag, or the loads below see its cursor and its close.
         fence(Ordering::SeqCst);
+        let ready = self.free()? >= at_least || self.is_reader_closed();
+        Ok(if ready { Arm::Ready } else { Arm::Armed })
     }
 
     /// Whether the reader wants to be told of what was just published; the wish
     /// is taken down.
     pub fn take_data_wanted(&self) -> bool {
-        // The fence pairs with the one in `Consumer::want_data`.
+        // The fence pairs with the one in `Consumer::arm_data`.
         fence(Ordering::SeqCst);
         let wanted = &self.memory.header().data_wanted;
         wanted.load(Ordering::Relaxed) != 0 && wanted.swap(0, Ordering::Relaxed) != 0

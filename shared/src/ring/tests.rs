@@ -113,7 +113,7 @@ fn the_end_comes_after_the_last_byte() {
 fn a_wish_for_room_waits_for_enough() {
     let (_memory, mut producer, mut consumer) = ring(16);
     producer.write(&[7; 16]).expect("room");
-    producer.want_room();
+    assert_eq!(producer.arm_room(1), Ok(Arm::Armed));
     consumer.read(&mut [0; 7]).expect("data");
     assert!(!consumer.take_room_wanted(8));
     consumer.read(&mut [0; 1]).expect("data");
@@ -205,10 +205,10 @@ fn nothing_is_put_for_a_reader_that_closed() {
 
 #[test]
 fn a_wish_is_granted_once() {
-    let (memory, producer, consumer) = ring(16);
+    let (memory, mut producer, mut consumer) = ring(16);
     assert!(!producer.take_data_wanted() && !consumer.take_room_wanted(1));
-    consumer.want_data();
-    producer.want_room();
+    assert_eq!(consumer.arm_data(0), Ok(Arm::Armed));
+    assert_eq!(producer.arm_room(16), Ok(Arm::Ready));
     assert!(producer.take_data_wanted() && consumer.take_room_wanted(1));
     assert!(!producer.take_data_wanted() && !consumer.take_room_wanted(1));
     assert_eq!(header(&memory).data_wanted.load(Ordering::Relaxed), 0);
@@ -217,15 +217,60 @@ fn a_wish_is_granted_once() {
 
 #[test]
 fn more_room_than_a_ring_has_is_never_waited_for() {
-    let (_memory, producer, consumer) = ring(16);
-    producer.want_room();
+    let (_memory, mut producer, consumer) = ring(16);
+    assert_eq!(producer.arm_room(17), Ok(Arm::Armed));
     assert!(consumer.take_room_wanted(17));
 }
 
 #[test]
+fn a_reader_arms_unless_there_is_more_data_or_the_end() {
+    let (memory, mut producer, mut consumer) = ring(16);
+    assert_eq!(consumer.arm_data(0), Ok(Arm::Armed));
+    producer.write(b"part").expect("room");
+    assert!(producer.take_data_wanted());
+    assert_eq!(consumer.arm_data(0), Ok(Arm::Ready));
+    // An incomplete message: only more than its bytes is worth a wake-up.
+    assert_eq!(consumer.arm_data(4), Ok(Arm::Armed));
+    assert_eq!(consumer.arm_data(3), Ok(Arm::Ready));
+    producer.write(b"s").expect("room");
+    assert_eq!(consumer.arm_data(4), Ok(Arm::Ready));
+    assert_eq!(consumer.arm_data(5), Ok(Arm::Armed));
+    producer.close();
+    assert_eq!(consumer.arm_data(5), Ok(Arm::Ready));
+    header(&memory).write_cursor.store(99, Ordering::Relaxed);
+    let lie = consumer.arm_data(5).expect_err("more than the ring holds");
+    assert_eq!(consumer.available(), Err(lie));
+}
+
+#[test]
+fn a_writer_arms_unless_there_is_room_enough_or_no_reader() {
+    let (memory, mut producer, mut consumer) = ring(16);
+    producer.write(&[7; 16]).expect("room");
+    assert_eq!(producer.arm_room(1), Ok(Arm::Armed));
+    consumer.read(&mut [0; 4]).expect("data");
+    assert!(consumer.take_room_wanted(1));
+    assert_eq!(producer.arm_room(4), Ok(Arm::Ready));
+    assert_eq!(producer.arm_room(5), Ok(Arm::Armed));
+    consumer.close();
+    assert_eq!(producer.arm_room(5), Ok(Arm::Ready));
+    header(&memory).read_cursor.store(99, Ordering::Relaxed);
+    let lie = producer.arm_room(1).expect_err("more than was written");
+    assert_eq!(producer.free(), Err(lie));
+}
+
+#[test]
+fn a_request_stands_whether_or_not_it_was_needed() {
+    let (_memory, mut producer, mut consumer) = ring(16);
+    producer.write(b"here").expect("room");
+    assert_eq!(consumer.arm_data(0), Ok(Arm::Ready));
+    assert_eq!(producer.arm_room(1), Ok(Arm::Ready));
+    assert!(producer.take_data_wanted() && consumer.take_room_wanted(1));
+}
+
+#[test]
 fn a_write_cursor_past_the_ring_leaves_no_room_to_tell_of() {
-    let (memory, producer, consumer) = ring(16);
-    producer.want_room();
+    let (memory, mut producer, consumer) = ring(16);
+    assert_eq!(producer.arm_room(1), Ok(Arm::Ready));
     header(&memory).write_cursor.store(17, Ordering::Relaxed);
     assert!(!consumer.take_room_wanted(1));
     header(&memory).write_cursor.store(16, Ordering::Relaxed);

@@ -412,7 +412,10 @@ fn a_monitor_that_waits_for_room_is_told_of_it() {
     let mut call = control.call(ask());
     peer.told();
     peer.reply(1, Reply::OptionValue(7));
-    peer.with_control(|end| end.outgoing().want_room());
+    peer.with_control(|end| {
+        let replies = end.outgoing();
+        assert_eq!(replies.arm_room(replies.capacity()), Ok(Arm::Armed));
+    });
     peer.reactor.turn();
     assert!(peer.was_told_of(peer.control));
     assert_eq!(value(&mut call), 7);

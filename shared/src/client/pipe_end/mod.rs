@@ -14,7 +14,7 @@ use crate::memory::ShmOffset;
 use crate::notify::Slot;
 use crate::pipe::PipePlace;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
-use crate::ring::{ArenaRing, Consumer, Producer, RingError};
+use crate::ring::{ArenaRing, Arm, Consumer, Producer, RingError};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::future::poll_fn;
@@ -252,22 +252,19 @@ impl PipeEnd {
         }
     }
 
-    /// Whether [`PipeEnd::try_read`] has something to say, after saying to the
-    /// monitor that this side waits for it.
-    fn want_data(&self) -> bool {
+    /// Asks the monitor for a notification of data; [`Arm::Ready`] if
+    /// [`PipeEnd::try_read`] has something to say already, be it an error.
+    fn arm_data(&self) -> Arm {
         let input = &mut *self.input.lock();
         match &mut input.ring {
             Some(ring) => {
-                ring.want_data();
-                if ring.available() != Ok(0) || ring.is_writer_closed() {
-                    return true;
-                }
-                if core::mem::take(&mut input.since_wait) >= BULK {
+                let arm = ring.arm_data(0).unwrap_or(Arm::Ready);
+                if arm == Arm::Armed && core::mem::take(&mut input.since_wait) >= BULK {
                     self.reactor.be_patient();
                 }
-                false
+                arm
             }
-            None => true,
+            None => Arm::Ready,
         }
     }
 
@@ -300,15 +297,12 @@ impl PipeEnd {
         }
     }
 
-    /// Whether [`PipeEnd::try_write`] has something to say, after saying to the
-    /// monitor that this side waits for room.
-    fn want_room(&self) -> bool {
+    /// Asks the monitor for a notification of room; [`Arm::Ready`] if
+    /// [`PipeEnd::try_write`] has something to say already, be it an error.
+    fn arm_room(&self) -> Arm {
         match &mut *self.output.lock() {
-            Some(ring) => {
-                ring.want_room();
-                ring.free() != Ok(0) || ring.is_reader_closed()
-            }
-            None => true,
+            Some(ring) => ring.arm_room(1).unwrap_or(Arm::Ready),
+            None => Arm::Ready,
         }
     }
 
@@ -334,16 +328,12 @@ impl PipeEnd {
         Err(self.report(errno).unwrap_or(Errno::EPIPE.into()))
     }
 
-    /// Whether [`PipeEnd::try_flush`] has something to say, after saying to the
-    /// other side that this one waits for room.
-    fn want_flush(&self) -> bool {
+    /// Asks the monitor for a notification of room; [`Arm::Ready`] if
+    /// [`PipeEnd::try_flush`] has something to say already, be it an error.
+    fn arm_flush(&self) -> Arm {
         match &mut *self.output.lock() {
-            Some(ring) => {
-                ring.want_room();
-                let capacity = ring.capacity();
-                !ring.free().is_ok_and(|free| free < capacity) || ring.is_reader_closed()
-            }
-            None => true,
+            Some(ring) => ring.arm_room(ring.capacity()).unwrap_or(Arm::Ready),
+            None => Arm::Ready,
         }
     }
 
@@ -360,7 +350,7 @@ impl PipeEnd {
                     result => return Poll::Ready(result),
                 }
                 self.events.writers.add(context.waker());
-                if !self.want_flush() {
+                if self.arm_flush() == Arm::Armed {
                     return Poll::Pending;
                 }
             }
@@ -397,7 +387,7 @@ impl PipeEnd {
                 result => return Poll::Ready(result),
             }
             self.events.readers.add(context.waker());
-            if !self.want_data() {
+            if self.arm_data() == Arm::Armed {
                 return Poll::Pending;
             }
         }
@@ -415,7 +405,7 @@ impl PipeEnd {
                 result => return Poll::Ready(result),
             }
             self.events.writers.add(context.waker());
-            if !self.want_room() {
+            if self.arm_room() == Arm::Armed {
                 self.reactor.be_patient();
                 return Poll::Pending;
             }

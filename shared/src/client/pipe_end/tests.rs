@@ -59,7 +59,7 @@ fn what_is_there_is_read_and_what_is_peeked_at_stays() {
 fn a_monitor_that_waits_for_room_is_told_of_half_a_ring() {
     let (peer, end, mut theirs) = pipe();
     theirs.write(&[7; 64]).expect("room");
-    theirs.outgoing().want_room();
+    assert_eq!(theirs.outgoing().arm_room(1), Ok(Arm::Armed));
     assert_eq!(end.try_read(&mut [0; 31]), Ok(31));
     assert_eq!(peer.told(), []);
     assert_eq!(end.try_peek(&mut [0; 8]), Ok(8));
@@ -369,32 +369,32 @@ fn a_reader_waits_until_there_is_something() {
 #[test]
 fn a_reader_that_looks_once_more_sees_what_came_between() {
     let (_peer, end, mut theirs) = pipe();
-    assert!(!end.want_data());
+    assert_eq!(end.arm_data(), Arm::Armed);
     theirs.write(b"x").expect("room");
-    assert!(end.want_data());
+    assert_eq!(end.arm_data(), Arm::Ready);
     assert_eq!(end.try_read(&mut [0; 8]), Ok(1));
-    assert!(!end.want_data());
+    assert_eq!(end.arm_data(), Arm::Armed);
     theirs.close_write();
-    assert!(end.want_data());
+    assert_eq!(end.arm_data(), Arm::Ready);
     end.close_read();
-    assert!(end.want_data());
+    assert_eq!(end.arm_data(), Arm::Ready);
 }
 
 #[test]
 fn a_writer_that_looks_once_more_sees_what_came_between() {
     let (_peer, end, mut theirs) = pipe();
-    assert!(end.want_room());
+    assert_eq!(end.arm_room(), Arm::Ready);
     assert_eq!(end.try_write(&[7; 64]), Ok(64));
-    assert!(!end.want_room());
+    assert_eq!(end.arm_room(), Arm::Armed);
     assert!(theirs.incoming().available() == Ok(64));
     theirs.incoming().consume(1);
-    assert!(end.want_room());
+    assert_eq!(end.arm_room(), Arm::Ready);
     assert_eq!(end.try_write(&[7; 1]), Ok(1));
-    assert!(!end.want_room());
+    assert_eq!(end.arm_room(), Arm::Armed);
     theirs.close_read();
-    assert!(end.want_room());
+    assert_eq!(end.arm_room(), Arm::Ready);
     end.close_write();
-    assert!(end.want_room());
+    assert_eq!(end.arm_room(), Arm::Ready);
 }
 
 #[test]
@@ -519,20 +519,20 @@ fn looking_pipe(capacity: u64) -> (Arc<Peer>, PipeEnd, BidirectionalPipe) {
 #[test]
 fn who_has_read_much_without_waiting_parks_at_once() {
     let (peer, end, mut theirs) = looking_pipe(BULK as u64);
-    assert!(!end.want_data());
+    assert_eq!(end.arm_data(), Arm::Armed);
     assert_eq!(looks(&peer), 11, "nothing was read");
     let mut read = |len| {
         theirs.write(&std::vec![7; len]).expect("room");
         assert_eq!(end.try_read(&mut std::vec![0; len]), Ok(len));
     };
     read(BULK - 1);
-    assert!(!end.want_data());
+    assert_eq!(end.arm_data(), Arm::Armed);
     assert_eq!(looks(&peer), 11, "too little");
     read(BULK - 1);
     read(1);
-    assert!(!end.want_data());
+    assert_eq!(end.arm_data(), Arm::Armed);
     assert_eq!(looks(&peer), 1);
-    assert!(!end.want_data());
+    assert_eq!(end.arm_data(), Arm::Armed);
     assert_eq!(looks(&peer), 11, "counted anew");
 }
 
