@@ -2,7 +2,7 @@
 //! for theirs.
 
 use crate::violation::Violation;
-use crate::wake::coalescer::Wakes;
+use crate::wake::coalescer::WakeCoalescer;
 use arca_shared::memory::ShmOffset;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
@@ -40,9 +40,9 @@ pub(crate) struct Control {
     /// Most requests that may wait: their replies fit the ring.
     limit: usize,
     next_sequence: u64,
-    /// Replies were put that the guest has not been told of.
-    untold: bool,
-    /// Requests were taken since the guest was last told of the room.
+    /// Replies were put that the guest was not notified of.
+    notify_pending: bool,
+    /// Requests were taken since the guest was last notified of the room.
     taken: bool,
     /// Arca closed an end of the pipe, and every request before that was taken.
     left: bool,
@@ -60,7 +60,7 @@ impl Control {
             // Room is left for the replies of those that do not wait.
             limit: (capacity / MAX_REPLY).saturating_sub(2).min(limit),
             next_sequence: 0,
-            untold: false,
+            notify_pending: false,
             taken: false,
             left: false,
             _region: region,
@@ -120,7 +120,7 @@ impl Control {
     /// Puts a reply into the ring.
     pub(crate) fn put(&mut self, request_id: u32, reply: &Reply) -> Result<(), Violation> {
         match reply.to_frame(request_id).put(self.pipe.outgoing()) {
-            Ok(()) => self.untold = true,
+            Ok(()) => self.notify_pending = true,
             // A guest that reads no replies gets none.
             Err(RingError::WriteClosed) => {}
             Err(RingError::WouldBlock) => return Err(Violation::NoRoom),
@@ -129,27 +129,27 @@ impl Control {
         Ok(())
     }
 
-    /// Tells the guest of the replies put, and of the room for requests made,
+    /// Notifies the guest of the replies put, and of the room for requests made,
     /// since the last time.
-    pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
-        let mut told = std::mem::take(&mut self.untold);
-        if told {
+    pub(crate) fn notify(&mut self, wakes: &mut WakeCoalescer) {
+        let mut notify = std::mem::take(&mut self.notify_pending);
+        if notify {
             let _ = self.pipe.outgoing().take_data_wanted();
         }
         if std::mem::take(&mut self.taken) {
             let requests = self.pipe.incoming();
-            told |= requests.take_room_wanted(requests.capacity() / 2);
+            notify |= requests.take_room_wanted(requests.capacity() / 2);
         }
-        if told {
-            wakes.mark(self.slot);
+        if notify {
+            wakes.notify(self.slot);
         }
     }
 
     /// Says that the session is over: no request is taken and no reply comes.
-    pub(crate) fn close(&mut self, wakes: &mut Wakes) {
+    pub(crate) fn close(&mut self, wakes: &mut WakeCoalescer) {
         self.pipe.close_read();
         self.pipe.close_write();
-        wakes.mark(self.slot);
+        wakes.notify(self.slot);
     }
 
     /// Whether that request still waits.

@@ -1,8 +1,9 @@
 //! What every connection needs while it has its turn.
 
 use crate::stats::MonitorStats;
-use crate::wake::coalescer::Wakes;
+use crate::wake::coalescer::WakeCoalescer;
 use crate::wake::notifier::GuestNotifier;
+use crate::wake::policy::WakePolicy;
 use log::Level;
 use std::fmt::Arguments;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(1);
 /// The part of the monitor that its connections work with.
 pub(crate) struct Relay {
     pub(crate) notifier: Arc<GuestNotifier>,
-    pub(crate) wakes: Wakes,
+    pub(crate) wakes: WakeCoalescer,
     pub(crate) stats: MonitorStats,
     /// Arca said hello: it is none that knows only the draft.
     pub(crate) greeted: bool,
@@ -61,11 +62,12 @@ impl Logged {
 impl Relay {
     pub(crate) fn new(
         notifier: Arc<GuestNotifier>,
+        policy: WakePolicy,
         budget: usize,
         orphan_timeout: Duration,
     ) -> Self {
         Self {
-            wakes: Wakes::new(Arc::clone(&notifier)),
+            wakes: WakeCoalescer::new(Arc::clone(&notifier), policy),
             notifier,
             stats: MonitorStats::default(),
             greeted: false,

@@ -190,7 +190,7 @@ impl StandardPipe {
             .taken
             .store(incoming.taken(), Ordering::Relaxed);
         if incoming.take_room_wanted(incoming.capacity() / 2) {
-            self.notifier.mark(self.standard.slot);
+            self.notifier.mark_and_wake(self.standard.slot);
         }
     }
 
@@ -209,7 +209,7 @@ impl StandardPipe {
                 Ok(len) => {
                     buf = &buf[len..];
                     if self.pipe.outgoing().take_data_wanted() {
-                        self.notifier.mark(self.standard.slot);
+                        self.notifier.mark_and_wake(self.standard.slot);
                     }
                     continue;
                 }
@@ -254,7 +254,7 @@ impl StandardPipe {
     pub fn close_write(&mut self, errno: u32) {
         self.pipe.outgoing().set_errno(errno);
         self.pipe.close_write();
-        self.notifier.mark(self.standard.slot);
+        self.notifier.mark_and_wake(self.standard.slot);
     }
 
     /// Says that nothing more will be read: the guest's writes fail with this
@@ -262,7 +262,7 @@ impl StandardPipe {
     pub fn close_read(&mut self, errno: u32) {
         self.pipe.outgoing().set_errno(errno);
         self.pipe.close_read();
-        self.notifier.mark(self.standard.slot);
+        self.notifier.mark_and_wake(self.standard.slot);
     }
 }
 

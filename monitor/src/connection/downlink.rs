@@ -79,10 +79,10 @@ impl Connection {
                 Ok(len) => {
                     self.to_arca.commit(len);
                     if self.to_arca.take_data_wanted() {
-                        relay.wakes.mark_data(self.slot);
+                        relay.wakes.notify_data(self.slot);
                     }
                     let full = self.to_arca.free()? < self.to_arca.capacity() / 2;
-                    relay.wakes.came(len, full);
+                    relay.wakes.bytes_received(len, full);
                     budget = spent(budget, len);
                     relay.stats.bytes_from_tcp += len as u64;
                     // A short count: nothing is left, unless an end or an error

@@ -266,7 +266,7 @@ impl Connection {
     fn close_read(&mut self, relay: &mut Relay) {
         if !self.from_arca.is_closed() {
             self.from_arca.close();
-            relay.wakes.mark(self.slot);
+            relay.wakes.notify(self.slot);
         }
     }
 
@@ -275,7 +275,7 @@ impl Connection {
         self.downlink = Downlink::Done;
         if !self.to_arca.is_closed() {
             self.to_arca.close();
-            relay.wakes.mark(self.slot);
+            relay.wakes.notify(self.slot);
         }
     }
 

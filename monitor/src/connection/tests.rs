@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::test_arena;
 use crate::wake::notifier::{GuestNotifier, VcpuWaker};
+use crate::wake::policy::WakePolicy;
 use arca_shared::memory::BuddyAllocator;
 use arca_shared::pipe::{RingSize, Side};
 use arca_shared::ring::Arm;
@@ -33,7 +34,8 @@ struct World {
 fn world(budget: usize) -> World {
     let allocator = BuddyAllocator::new(test_arena(1 << 20));
     let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("room");
-    let relay = Relay::new(Arc::new(notifier), budget, Duration::from_secs(60));
+    let (policy, timeout) = (WakePolicy::new(Duration::ZERO), Duration::from_secs(60));
+    let relay = Relay::new(Arc::new(notifier), policy, budget, timeout);
     let size = RingSize::new(CAPACITY as u64).expect("a size");
     let region = PipeRegion::allocate(&allocator, size).expect("room");
     let join = |side| BidirectionalPipe::join(allocator.arena(), region.place(), side);

@@ -118,7 +118,7 @@ impl Connection {
                     self.ready.writable = len == data.len();
                     budget = spent(budget, len);
                     relay.stats.bytes_to_tcp += len as u64;
-                    relay.wakes.sent(len);
+                    relay.wakes.bytes_sent(len);
                     let more = more || !self.ready.writable;
                     self.consume(len, relay);
                     if self.burst.sent(len, more) {
@@ -147,7 +147,7 @@ impl Connection {
         self.from_arca.consume(len);
         let enough = self.from_arca.capacity() / 2;
         if self.from_arca.take_room_wanted(enough) {
-            relay.wakes.mark(self.slot);
+            relay.wakes.notify(self.slot);
         }
     }
 

@@ -33,6 +33,9 @@ use crate::resolver::Resolver;
 use crate::standard::Standard;
 use crate::table::Table;
 use crate::violation::Violation;
+use crate::wake::busy_poll::BusyPoll;
+use crate::wake::policy::WakePolicy;
+use crate::wake::polling_mode::PollingMode;
 use arca_shared::memory::Arena;
 use arca_shared::memory::MIN_BLOCK;
 use connecting::Attempt;
@@ -42,7 +45,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
-use turn::Pace;
 
 /// What a step of the monitor came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,8 @@ pub struct Monitor {
     /// The connection of each slot; 0 where there is none.
     slots: Vec<u32>,
     standards: Vec<Arc<Standard>>,
-    pace: Pace,
+    busy_poll: BusyPoll,
+    polling: PollingMode,
     farewell: Option<Farewell>,
     /// Last: every pipe above lies in one.
     regions: Regions,
@@ -112,6 +115,7 @@ impl Monitor {
             .map_err(io::Error::from)?;
         reactor.add(&*wake, Source::Wake).map_err(io::Error::from)?;
         let arena = link.allocator.arena().clone();
+        let wake_policy = WakePolicy::new(config.busy_poll);
         let limits = &config.limits;
         let slots = arena.len().div_ceil(MIN_BLOCK);
         let mut monitor = Self {
@@ -121,7 +125,12 @@ impl Monitor {
             reactor,
             wake,
             doorbell: link.doorbell,
-            relay: Relay::new(link.notifier, config.turn_budget, config.orphan_timeout),
+            relay: Relay::new(
+                link.notifier,
+                wake_policy,
+                config.turn_budget,
+                config.orphan_timeout,
+            ),
             control: Control::new(link.control, link.control_region, limits.requests),
             control_ready: true,
             listeners: Table::new(limits.listeners),
@@ -136,7 +145,8 @@ impl Monitor {
             // A vector of zeros: touched only where it is used.
             slots: vec![0; slots],
             standards: link.standards,
-            pace: Pace::new(),
+            busy_poll: BusyPoll::new(wake_policy),
+            polling: PollingMode::new(wake_policy),
             farewell: None,
             regions: Regions::new(link.allocator, config.pipe_sizes, limits.arena_percent),
             arena,
@@ -190,8 +200,7 @@ impl Monitor {
             }
             answered += self.accept_on(id)?;
         }
-        self.control.tell(&mut self.relay.wakes);
-        self.put_off_nothing();
+        self.flush_deferred();
         Ok(answered)
     }
 
@@ -204,7 +213,7 @@ impl Monitor {
     pub fn pump_once(&mut self) -> Result<Progress, Violation> {
         let before = self.relay.stats;
         let busy = self.turn(true)?;
-        self.put_off_nothing();
+        self.flush_deferred();
         let moved = self.relay.stats.moved_since(&before);
         Ok(Progress { moved, busy })
     }
@@ -218,18 +227,17 @@ impl Monitor {
     pub fn serve_one(&mut self) -> Result<bool, Violation> {
         loop {
             if self.serve_frame()? {
-                self.control.tell(&mut self.relay.wakes);
-                self.put_off_nothing();
+                self.flush_deferred();
                 return Ok(true);
             }
             self.control_ready = false;
             let before = self.relay.stats;
             self.turn(false)?;
             if self.is_stopping() {
-                self.put_off_nothing();
+                self.flush_deferred();
                 return Ok(false);
             }
-            self.pace.ticked(self.relay.stats.moved_since(&before));
+            self.polling.ticked(self.relay.stats.moved_since(&before));
             self.sleep();
         }
     }

@@ -100,7 +100,7 @@ impl Monitor {
     fn serve_standards(&mut self) {
         // No request is taken any more, so that no turn finds a rule broken.
         while !self.standards.is_empty() && self.turn(false).is_ok() && self.wish == Wish::Run {
-            self.pace.ticked(false);
+            self.polling.ticked(false);
             self.sleep();
         }
     }
@@ -111,9 +111,7 @@ impl Monitor {
             if self.turn_of_session()? {
                 return Ok(());
             }
-            if self.pace.polling {
-                self.pace.ticked(self.relay.stats.moved_since(&before));
-            }
+            self.polling.ticked(self.relay.stats.moved_since(&before));
             self.sleep();
         }
     }
@@ -165,8 +163,10 @@ impl Monitor {
         if said.is_some() {
             return;
         }
-        // A guest that is still there may go on using its standard pipes.
-        self.pace.polling &= self.wish == Wish::Run;
+        if self.wish != Wish::Run {
+            // A guest that is still there may go on using its standard pipes.
+            self.polling.end();
+        }
         self.drop_requests();
         for connection in self.connections.values_mut() {
             connection.orphan();

@@ -6,46 +6,17 @@ use super::Monitor;
 use crate::connection::Step;
 use crate::poller::{Source, Timeout};
 use crate::violation::Violation;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Shortest and longest tick of polling mode.
-const TICK_MIN: Duration = Duration::from_micros(50);
-const TICK_MAX: Duration = Duration::from_millis(1);
-/// Looks at the ready set for each look at the clock.
-const LOOKS: u32 = 4;
-/// Turns after an answer that the epoll is not asked in, at most, in a row.
-const ANSWERS: u32 = 16;
-
-/// When the monitor looks for work by itself, rather than to be woken.
-#[derive(Debug)]
-pub(super) struct Pace {
-    /// The peer may be one that never rings: everything is looked at each tick.
-    pub(super) polling: bool,
-    /// The next tick of polling mode.
-    tick: Duration,
-    /// The epoll was asked and no turn has used what it said, or need not be.
-    pub(super) asked: bool,
-    /// Answers of the guest that were looked for and found.
-    answers: u32,
-}
-
-impl Pace {
-    pub(super) fn new() -> Self {
-        Self {
-            polling: true,
-            tick: TICK_MIN,
-            asked: false,
-            answers: 0,
-        }
-    }
-
-    /// Takes note of a turn in polling mode.
-    pub(super) fn ticked(&mut self, moved: bool) {
-        self.tick = match moved {
-            true => TICK_MIN,
-            false => (self.tick * 2).min(TICK_MAX),
-        };
-    }
+/// How much of what is deferred is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// What is due: more is to be done soon.
+    EndOfTurn,
+    /// What is due if nothing else is to be done.
+    BeforeSleep,
+    /// All of it.
+    All,
 }
 
 #[cfg(fuzzing)]
@@ -64,13 +35,13 @@ impl Monitor {
 impl Monitor {
     /// One turn, without sleeping; whether there is more to do right away.
     pub(super) fn turn(&mut self, requests: bool) -> Result<bool, Violation> {
-        if !std::mem::take(&mut self.pace.asked) {
+        if !std::mem::take(&mut self.busy_poll.skip_epoll) {
             self.reactor.wait(Timeout::Now);
         }
         self.take_events()?;
         self.take_marks();
-        if self.pace.polling {
-            self.look_at_everything();
+        if self.polling.is_active() {
+            self.mark_all_ready();
         }
         if requests && self.control_ready && !self.is_stopping() {
             self.serve_requests()?;
@@ -78,12 +49,9 @@ impl Monitor {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.resume_stalled();
         }
-        self.relay.wakes.settle(false);
         self.accept_ready()?;
         self.run_queue();
-        self.push_ends(false);
-        self.control.tell(&mut self.relay.wakes);
-        self.relay.wakes.settle(false);
+        self.flush(Flush::EndOfTurn);
         self.publish();
         Ok(self.is_busy(requests))
     }
@@ -160,7 +128,7 @@ impl Monitor {
     }
 
     /// In polling mode nobody says what is ready.
-    fn look_at_everything(&mut self) {
+    fn mark_all_ready(&mut self) {
         self.control_ready = true;
         for standard in &self.standards {
             standard.wake_if_waiting();
@@ -189,8 +157,8 @@ impl Monitor {
 
     /// The peer knows how to wake us: no more looking by the clock.
     pub(super) fn end_polling(&mut self) {
-        if std::mem::take(&mut self.pace.polling) {
-            self.look_at_everything();
+        if self.polling.end() {
+            self.mark_all_ready();
             // Also those that are just about to wait: the next tick that would find
             // them does not come.
             for standard in &self.standards {
@@ -233,7 +201,7 @@ impl Monitor {
             };
             connection.queued = false;
             let step = connection.run(&mut self.relay);
-            self.relay.wakes.settle(false);
+            self.relay.wakes.flush_if_due(false);
             match step {
                 Step::Idle => {}
                 Step::Again => {
@@ -260,13 +228,23 @@ impl Monitor {
         });
     }
 
-    /// Does what was put off: whoever drives the monitor step by step may do anything
-    /// now, sleep included.
-    pub(super) fn put_off_nothing(&mut self) {
-        self.push_ends(true);
-        self.relay.wakes.flush();
-        // The next turn asks the epoll, unless it has told already.
-        self.pace.asked &= self.reactor.event(0).is_some();
+    /// Sends what the guest and its peers are still to learn.
+    fn flush(&mut self, when: Flush) {
+        self.push_ends(when != Flush::EndOfTurn);
+        self.control.notify(&mut self.relay.wakes);
+        match when {
+            Flush::EndOfTurn => self.relay.wakes.flush_if_due(false),
+            Flush::BeforeSleep => self.relay.wakes.flush_if_due(true),
+            Flush::All => self.relay.wakes.flush(),
+        }
+    }
+
+    /// Sends everything deferred: whoever drives the monitor step by step may do
+    /// anything now, sleep included.
+    pub(super) fn flush_deferred(&mut self) {
+        self.flush(Flush::All);
+        // The next turn asks the epoll, unless its events are already there.
+        self.busy_poll.skip_epoll &= self.reactor.event(0).is_some();
     }
 
     /// Sleeps until there is something to do, which there may be already. What wakes
@@ -275,60 +253,39 @@ impl Monitor {
         if self.is_busy(true) {
             return;
         }
-        let told = self.relay.wakes.take_told();
-        if told && !self.pace.polling && self.look_for_answer() {
-            return;
+        let notified_awake = self.relay.wakes.take_notified_awake();
+        if notified_awake && !self.polling.is_active() {
+            let marks = self.relay.notifier.area().to_monitor();
+            if self.busy_poll.poll(&marks) {
+                return;
+            }
         }
-        self.push_ends(true);
-        self.relay.wakes.settle(true);
+        self.flush(Flush::BeforeSleep);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.raise();
         // Looked at once more after the flag is up.
         if !self.relay.notifier.area().to_monitor().any() {
             let timeout = self.timeout();
             self.reactor.wait(timeout);
-            self.pace.asked = true;
+            self.busy_poll.skip_epoll = true;
             self.relay.stats.epoll_turns += 1;
         }
         self.relay.notifier.area().monitor().lower();
     }
 
-    /// Looks for the answer of a guest that was just told something; whether it
-    /// came. To sleep at once would have the guest ring; to look for what the
-    /// network brings, or for longer, would take the core from a peer on this host.
-    fn look_for_answer(&mut self) -> bool {
-        let began = Instant::now();
-        loop {
-            for _ in 0..LOOKS {
-                if self.relay.notifier.area().to_monitor().any() {
-                    // The network has its turn after a few answers.
-                    self.pace.asked = !self.pace.answers.is_multiple_of(ANSWERS);
-                    self.pace.answers = self.pace.answers.wrapping_add(1);
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if began.elapsed() >= self.config.busy_poll {
-                return false;
-            }
-        }
-    }
-
     /// How long to sleep if nothing happens.
     fn timeout(&self) -> Timeout {
-        if let Some(due) = self.relay.wakes.due() {
+        if let Some(due) = self.relay.wakes.until_due() {
             return Timeout::Tick(due);
         }
         let deadlines = [self.retry_at, self.stop_deadline()];
         let nearest = deadlines.into_iter().flatten().min();
         let left = nearest.map(|at| at.saturating_duration_since(Instant::now()));
-        match (self.pace.polling, left) {
-            (true, left) => {
-                let tick = self.pace.tick;
-                Timeout::Tick(left.map_or(tick, |left| left.min(tick)))
-            }
-            (false, Some(left)) => Timeout::After(left),
-            (false, None) => Timeout::Never,
+        match (self.polling.tick(), left) {
+            (Some(tick), Some(left)) => Timeout::Tick(left.min(tick)),
+            (Some(tick), None) => Timeout::Tick(tick),
+            (None, Some(left)) => Timeout::After(left),
+            (None, None) => Timeout::Never,
         }
     }
 

@@ -1,60 +1,39 @@
-//! When the guest is woken.
+//! Which wakes of the guest are deferred (interrupt coalescing).
 //!
 //! To wake a vCPU takes tens of microseconds, on some hosts more than what it then
 //! does; and a vCPU that is woken beside a monitor that has more for it takes the
-//! core from the monitor. So a mark is made at once, but the wake is owed:
+//! core from the monitor. So a slot is marked at once, but the wake is deferred:
 //!
-//! - It is sent when the monitor has nothing else to do, or after a tenth of a
-//!   millisecond.
-//! - If the last one carried much and nobody waits for the next, it is put off
-//!   until a while after the last one, and carries all that comes in between.
+//! - It is sent when the monitor has nothing else to do, or has been busy for
+//!   [`WakePolicy::hold`].
+//! - If the last one carried much and nobody waits for the next, it is sent no sooner
+//!   than a pause after the last one, and carries all that comes in between.
 //!
-//! A vCPU that is awake finds marks by itself, and nothing is owed to it.
+//! A vCPU that is awake finds marks by itself: it is sent no wake.
 
-use crate::wake::notifier::GuestNotifier;
+use super::notifier::GuestNotifier;
+use super::policy::WakePolicy;
 use arca_shared::notify::Slot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A wake that carried this many bytes is one of a stream.
-const BULK: usize = 64 << 10;
-/// A wake that carried this many marks is one of a crowd.
-const CROWD: u32 = 8;
-
-/// How long wakes are put off.
-#[derive(Clone, Copy, Debug)]
-struct Timing {
-    /// How long a monitor that is busy keeps a wake back.
-    hold: Duration,
-    /// From a wake of a stream to the next: half of the largest ring fills in
-    /// that time, so that the guest takes from one half what goes into the other.
-    bulk: Duration,
-    /// From a wake of a crowd to the next.
-    crowd: Duration,
-}
-
-const TIMING: Timing = Timing {
-    hold: Duration::from_micros(100),
-    bulk: Duration::from_micros(300),
-    crowd: Duration::from_micros(80),
-};
-
-/// The wakes that the monitor owes the guest.
-pub(crate) struct Wakes {
+/// Marks slots for the guest, and decides when a vCPU that sleeps is woken for them.
+pub(crate) struct WakeCoalescer {
     notifier: Arc<GuestNotifier>,
-    timing: Timing,
-    owed: Option<Owed>,
+    policy: WakePolicy,
+    deferred: Option<DeferredWake>,
     /// When the last wake was sent, and how long the next one waits after it.
     last: Option<(Instant, Duration)>,
-    /// The guest has sent little since the last wake: it asks, and waits.
-    asking: bool,
-    /// A guest that is awake was told something, and no answer was looked for.
-    told: bool,
+    /// The guest has sent little since the last wake: it asks, and waits for the
+    /// response.
+    request_response: bool,
+    /// A guest that is awake was notified, and no answer was polled for since.
+    notified_awake: bool,
 }
 
-/// What happened while the guest slept.
+/// A wake that is due later, and what it will carry.
 #[derive(Clone, Copy, Debug)]
-struct Owed {
+struct DeferredWake {
     since: Instant,
     bytes: usize,
     marks: u32,
@@ -62,94 +41,98 @@ struct Owed {
     urgent: bool,
 }
 
-impl Wakes {
-    pub(crate) fn new(notifier: Arc<GuestNotifier>) -> Self {
+impl WakeCoalescer {
+    pub(crate) fn new(notifier: Arc<GuestNotifier>, policy: WakePolicy) -> Self {
         Self {
             notifier,
-            timing: TIMING,
-            owed: None,
+            policy,
+            deferred: None,
             last: None,
-            asking: false,
-            told: false,
+            request_response: false,
+            notified_awake: false,
         }
     }
 
-    /// Marks a slot in which somebody waits for what happened. What comes later
-    /// does not belong to it.
-    pub(crate) fn mark(&mut self, slot: Slot) {
-        self.owe(slot, true);
+    /// Notifies the guest of what somebody waits for: no later event belongs to it.
+    pub(crate) fn notify(&mut self, slot: Slot) {
+        self.defer(slot, true);
     }
 
-    /// Marks a slot in which there is data, of which more may come.
-    pub(crate) fn mark_data(&mut self, slot: Slot) {
-        self.owe(slot, false);
+    /// Notifies the guest of data, of which more may come.
+    pub(crate) fn notify_data(&mut self, slot: Slot) {
+        self.defer(slot, false);
     }
 
-    fn owe(&mut self, slot: Slot, urgent: bool) {
-        if !self.notifier.mark_quietly(slot) {
-            self.told = true;
+    /// Marks a slot, and defers the wake if one is needed.
+    fn defer(&mut self, slot: Slot, urgent: bool) {
+        if !self.notifier.mark(slot) {
+            self.notified_awake = true;
             return;
         }
-        let owed = self.owed.get_or_insert_with(|| Owed {
+        let deferred = self.deferred.get_or_insert_with(|| DeferredWake {
             since: Instant::now(),
             bytes: 0,
             marks: 0,
             urgent: false,
         });
-        owed.marks += 1;
-        owed.urgent |= urgent;
+        deferred.marks += 1;
+        deferred.urgent |= urgent;
     }
 
-    /// Takes note of bytes that came. `full`: their ring will soon hold no more.
-    pub(crate) fn came(&mut self, bytes: usize, full: bool) {
-        if let Some(owed) = &mut self.owed {
-            owed.bytes += bytes;
-            owed.urgent |= full;
+    /// Takes note of bytes that came for the guest. `full`: their ring will soon hold
+    /// no more.
+    pub(crate) fn bytes_received(&mut self, bytes: usize, full: bool) {
+        if let Some(deferred) = &mut self.deferred {
+            deferred.bytes += bytes;
+            deferred.urgent |= full;
         }
     }
 
     /// Takes note of a piece that the guest sent.
-    pub(crate) fn sent(&mut self, bytes: usize) {
-        self.asking |= bytes < BULK;
+    pub(crate) fn bytes_sent(&mut self, bytes: usize) {
+        self.request_response |= bytes < self.policy.bulk_bytes;
     }
 
-    /// Sends a wake that is due. `idle`: the monitor is about to sleep.
-    pub(crate) fn settle(&mut self, idle: bool) {
-        let Some(owed) = self.owed else {
+    /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep.
+    pub(crate) fn flush_if_due(&mut self, idle: bool) {
+        let Some(deferred) = self.deferred else {
             return;
         };
-        let ripe = idle || owed.since.elapsed() >= self.timing.hold;
-        if ripe && (owed.urgent || self.pause().is_none()) {
-            self.send(owed);
+        let held = idle || deferred.since.elapsed() >= self.policy.hold;
+        if held && (deferred.urgent || self.pause().is_none()) {
+            self.send(deferred);
         }
     }
 
-    /// Sends a wake that is owed, whether or not it is due: nobody knows when the
-    /// monitor is called again.
+    /// Sends the deferred wake, due or not: nobody knows when the monitor is called
+    /// again.
     pub(crate) fn flush(&mut self) {
-        if let Some(owed) = self.owed {
-            self.send(owed);
+        if let Some(deferred) = self.deferred {
+            self.send(deferred);
         }
     }
 
-    fn send(&mut self, owed: Owed) {
-        self.owed = None;
+    fn send(&mut self, wake: DeferredWake) {
+        self.deferred = None;
         if !self.notifier.wake() {
             // It woke by itself.
             return;
         }
-        let pause = match owed {
-            Owed { marks: CROWD.., .. } => Some(self.timing.crowd),
-            Owed { bytes: BULK.., .. } if !self.asking => Some(self.timing.bulk),
-            _ => None,
+        let policy = &self.policy;
+        let pause = if wake.marks >= policy.crowd_marks {
+            Some(policy.crowd_pause)
+        } else if wake.bytes >= policy.bulk_bytes && !self.request_response {
+            Some(policy.bulk_pause)
+        } else {
+            None
         };
         self.last = pause.map(|pause| (Instant::now(), pause));
-        self.asking = false;
+        self.request_response = false;
     }
 
-    /// How long until a wake that is owed is due; `None` if none is owed.
-    pub(crate) fn due(&self) -> Option<Duration> {
-        self.owed?;
+    /// How long until the deferred wake is due; `None` if there is none.
+    pub(crate) fn until_due(&self) -> Option<Duration> {
+        self.deferred?;
         Some(self.pause().unwrap_or_default())
     }
 
@@ -160,10 +143,10 @@ impl Wakes {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Whether a guest that is awake was told something since this was last asked:
-    /// it is likely to answer at once.
-    pub(crate) fn take_told(&mut self) -> bool {
-        std::mem::take(&mut self.told)
+    /// Whether a guest that is awake was notified since this was last asked: it is
+    /// likely to answer at once.
+    pub(crate) fn take_notified_awake(&mut self) -> bool {
+        std::mem::take(&mut self.notified_awake)
     }
 }
 
@@ -181,23 +164,25 @@ mod tests {
     }
 
     const SLOT: Slot = Slot(3);
+    const POLICY: WakePolicy = WakePolicy::new(Duration::ZERO);
+    const BULK: usize = POLICY.bulk_bytes;
+    const CROWD: u32 = POLICY.crowd_marks;
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// Wakes whose pauses are longer than any test.
-    fn wakes() -> Wakes {
+    /// A coalescer whose pauses are longer than any test.
+    fn wakes() -> WakeCoalescer {
         let allocator = BuddyAllocator::new(test_arena(1 << 20));
         let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("room");
-        Wakes {
-            timing: Timing {
-                hold: LONG,
-                bulk: LONG,
-                crowd: LONG,
-            },
-            ..Wakes::new(Arc::new(notifier))
-        }
+        let policy = WakePolicy {
+            hold: LONG,
+            bulk_pause: LONG,
+            crowd_pause: LONG,
+            ..POLICY
+        };
+        WakeCoalescer::new(Arc::new(notifier), policy)
     }
 
-    impl Wakes {
+    impl WakeCoalescer {
         /// The guest's vCPU goes to sleep.
         fn sleep(&self) {
             self.notifier.area().vcpu(0).raise();
@@ -209,44 +194,44 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_owed_to_a_guest_that_is_awake() {
+    fn no_wake_is_deferred_for_a_guest_that_is_awake() {
         let mut wakes = wakes();
-        wakes.mark(SLOT);
-        assert_eq!(wakes.due(), None);
-        assert!(wakes.take_told() && !wakes.take_told());
+        wakes.notify(SLOT);
+        assert_eq!(wakes.until_due(), None);
+        assert!(wakes.take_notified_awake() && !wakes.take_notified_awake());
         assert!(wakes.notifier.area().to_guest().any());
         wakes.flush();
         assert_eq!(wakes.sent_so_far(), 0);
     }
 
     #[test]
-    fn a_busy_monitor_keeps_a_wake_back_and_an_idle_one_sends_it() {
+    fn a_busy_monitor_defers_a_wake_and_an_idle_one_sends_it() {
         let mut wakes = wakes();
         wakes.sleep();
-        wakes.mark_data(SLOT);
-        wakes.mark(SLOT);
-        wakes.settle(false);
+        wakes.notify_data(SLOT);
+        wakes.notify(SLOT);
+        wakes.flush_if_due(false);
         assert_eq!(wakes.sent_so_far(), 0);
-        assert_eq!(wakes.due(), Some(Duration::ZERO));
-        wakes.timing.hold = Duration::ZERO;
-        wakes.settle(false);
-        assert_eq!((wakes.sent_so_far(), wakes.due()), (1, None));
+        assert_eq!(wakes.until_due(), Some(Duration::ZERO));
+        wakes.policy.hold = Duration::ZERO;
+        wakes.flush_if_due(false);
+        assert_eq!((wakes.sent_so_far(), wakes.until_due()), (1, None));
         wakes.sleep();
-        wakes.timing.hold = LONG;
-        wakes.mark_data(SLOT);
-        wakes.settle(true);
-        assert_eq!((wakes.sent_so_far(), wakes.due()), (2, None));
+        wakes.policy.hold = LONG;
+        wakes.notify_data(SLOT);
+        wakes.flush_if_due(true);
+        assert_eq!((wakes.sent_so_far(), wakes.until_due()), (2, None));
     }
 
     /// A wake that carries `bytes`, or as many marks as a crowd makes.
-    fn after_a_wake(bytes: usize, marks: u32) -> Wakes {
+    fn after_a_wake(bytes: usize, marks: u32) -> WakeCoalescer {
         let mut wakes = wakes();
         wakes.sleep();
         for _ in 0..marks {
-            wakes.mark_data(SLOT);
+            wakes.notify_data(SLOT);
         }
-        wakes.came(bytes, false);
-        wakes.settle(true);
+        wakes.bytes_received(bytes, false);
+        wakes.flush_if_due(true);
         assert_eq!(wakes.sent_so_far(), 1);
         wakes.sleep();
         wakes
@@ -256,18 +241,18 @@ mod tests {
     fn streams_and_crowds_are_woken_for_again_after_a_pause() {
         for (bytes, marks) in [(BULK, 1), (1, CROWD)] {
             let mut wakes = after_a_wake(bytes, marks);
-            wakes.mark_data(SLOT);
-            wakes.settle(true);
+            wakes.notify_data(SLOT);
+            wakes.flush_if_due(true);
             assert_eq!(wakes.sent_so_far(), 1);
-            assert!(wakes.due().is_some_and(|due| due > LONG / 2));
+            assert!(wakes.until_due().is_some_and(|due| due > LONG / 2));
             // A ring that fills does not wait, nor does a close or a reply.
-            wakes.came(1, true);
-            wakes.settle(true);
+            wakes.bytes_received(1, true);
+            wakes.flush_if_due(true);
             assert_eq!(wakes.sent_so_far(), 2);
         }
         let mut wakes = after_a_wake(BULK - 1, CROWD - 1);
-        wakes.mark_data(SLOT);
-        wakes.settle(true);
+        wakes.notify_data(SLOT);
+        wakes.flush_if_due(true);
         assert_eq!(wakes.sent_so_far(), 2);
     }
 
@@ -276,11 +261,11 @@ mod tests {
         let mut wakes = wakes();
         for _ in 0..3 {
             let before = wakes.sent_so_far();
-            wakes.sent(100);
+            wakes.bytes_sent(100);
             wakes.sleep();
-            wakes.mark_data(SLOT);
-            wakes.came(4 * BULK, false);
-            wakes.settle(true);
+            wakes.notify_data(SLOT);
+            wakes.bytes_received(4 * BULK, false);
+            wakes.flush_if_due(true);
             assert_eq!(wakes.sent_so_far(), before + 1);
         }
     }

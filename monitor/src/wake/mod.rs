@@ -1,9 +1,20 @@
-//! When and how the guest is woken.
+//! When and how either side is woken: every decision about marks, wakes and polling
+//! is made here.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `notifier.rs` | marking slots for the guest and waking a vCPU that sleeps |
-//! | `coalescer.rs` | which wakes are held back, and carry what came meanwhile |
+//! | `policy.rs` | every threshold, with its reason |
+//! | `notifier.rs` | marking slots for the guest, and waking a vCPU that sleeps |
+//! | `coalescer.rs` | which wakes are deferred, and carry what comes meanwhile |
+//! | `busy_poll.rs` | the monitor's poll for a guest's answer before it sleeps |
+//! | `polling_mode.rs` | sessions whose peer neither marks nor rings |
+//!
+//! The monitor's thread goes through the coalescer. A thread of a standard pipe has
+//! no later moment to send a deferred wake in, because it blocks next; it calls
+//! [`notifier::GuestNotifier::mark_and_wake`].
 
+pub(crate) mod busy_poll;
 pub(crate) mod coalescer;
-pub mod notifier;
+pub(crate) mod notifier;
+pub(crate) mod policy;
+pub(crate) mod polling_mode;

@@ -1,4 +1,4 @@
-//! Telling the guest that something happened in one of its pipes.
+//! Marking slots for the guest, and waking one of its vCPUs.
 
 use allocator_api2::alloc::{Allocator, Layout};
 use arca_shared::memory::BuddyAllocator;
@@ -18,8 +18,7 @@ pub trait VcpuWaker: Send + Sync {
     fn wake(&self, vcpu: usize);
 }
 
-/// Marks slots for the guest and wakes one of its vCPUs if all that could act
-/// on the mark sleep. Shared by the monitor's thread and the threads of the
+/// Marks slots for the guest and wakes one of its vCPUs if one sleeps. Shared by the monitor's thread and the threads of the
 /// standard pipes.
 pub(crate) struct GuestNotifier {
     area: NotifyArea,
@@ -95,15 +94,17 @@ impl GuestNotifier {
         self.area.offset()
     }
 
-    /// Tells the guest to look at a slot.
-    pub(crate) fn mark(&self, slot: Slot) {
-        self.area.to_guest().mark(slot);
-        self.wake();
+    /// Marks a slot, and wakes a vCPU at once if all that could act on the mark sleep.
+    pub(crate) fn mark_and_wake(&self, slot: Slot) {
+        if self.mark(slot) {
+            self.wake();
+        }
     }
 
     /// Marks a slot and leaves the wake to the caller; whether one is needed, as
     /// of now: a vCPU that goes to sleep later finds the mark by itself.
-    pub(crate) fn mark_quietly(&self, slot: Slot) -> bool {
+    #[must_use]
+    pub(crate) fn mark(&self, slot: Slot) -> bool {
         self.area.to_guest().mark(slot);
         let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).sleeps());
         if !asleep {
