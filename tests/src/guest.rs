@@ -200,16 +200,19 @@ impl Guest {
         }
     }
 
-    /// Waits for a server's "listening on ADDRESS", and gives the address.
+    /// Waits for the echo server's "listening on ADDRESS", and gives the address.
+    /// What the monitor's log says about listening is not taken for it.
     ///
     /// # Panics
     ///
     /// If it does not come by the deadline.
     #[track_caller]
     pub fn address(&self) -> SocketAddr {
-        let line = self.wait_for("listening on ");
-        let address = line["listening on ".len()..].trim();
-        address.parse().expect("the server says its address")
+        const SAYS: &str = "echo_server] listening on ";
+        let line = self.wait_for(SAYS);
+        let address = line[SAYS.len()..].trim();
+        let parsed = address.parse();
+        parsed.unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
     /// The process.

@@ -153,6 +153,13 @@ fn a_full_disk_that_the_program_does_not_ask_about_is_no_success() {
 }
 
 #[test]
+fn a_code_of_the_programs_own_stays_whatever_is_lost() {
+    let ended = Guest::spawn(by_shell("exec \"$@\" > /dev/full", "print", &["1000"])).finish();
+    let lost = "1000 bytes of standard output could not be delivered";
+    ended.expect_code(1).expect_stderr(lost);
+}
+
+#[test]
 fn an_output_that_was_closed_from_the_start_is_an_error() {
     let ended = Guest::spawn(by_shell("exec \"$@\" >&-", "print", &["1000"])).finish();
     ended.expect_code(1).expect_stderr("bad descriptor");

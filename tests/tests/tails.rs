@@ -139,3 +139,30 @@ fn the_command_says_what_it_waits_for_and_ends_with_a_signal() {
     peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     assert!(peer.read_to_end(&mut Vec::new()).is_err());
 }
+
+#[test]
+fn a_lost_standard_output_is_named_while_a_peer_is_still_waited_for() {
+    let (listener, address) = service();
+    let mut command = Command::new(vmm());
+    command
+        .args(["--orphan-timeout", "10m"])
+        .arg(image("oracle"));
+    command.stdin(Stdio::piped());
+    // A pipe's 64 KiB, which nobody reads: no answer has room.
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&[0; 64 << 10]).expect("room");
+    let mut guest = Guest::spawn_to(command, writer.into());
+    let mut input = guest.child().stdin.take().expect("piped");
+    for line in lines(address) {
+        input
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("the guest reads");
+    }
+    drop(input);
+    let (peer, _) = listener.accept().expect("the guest is connected");
+    guest.wait_for("the program has ended, and the peers of 1 connections");
+    guest.wait_for("bytes of standard output could not be delivered");
+    guest.signal(Signal::SIGTERM);
+    guest.finish().expect_code(74);
+    drop((reader, peer));
+}

@@ -1,8 +1,9 @@
 //! Tests that boot tiny guests under KVM: a few instructions each.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use arca_shared::protocol::boot::BOOT_MAGIC;
+use arca_shared::protocol::boot::{BOOT_MAGIC, INTERFACE_VERSION};
 use arca_shared::protocol::layout::{
     ARENA_GVA, BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE,
 };
@@ -169,7 +170,7 @@ fn memory_is_as_the_map_says() {
         .bytes(&[0x03, 0x47, 0x08]) // add eax, [rdi + 8]: the version
         .store(Register::Exit.address())
         .run();
-    assert_eq!(status.code(), 15);
+    assert_eq!(u32::from(status.code()), 7 + 7 + INTERFACE_VERSION);
     let magic = code()
         .load(BOOT_MAGIC)
         .bytes(&[0x48, 0x3b, 0x07, 0x0f, 0x94, 0xc0]) // cmp rax, [rdi]; sete al
@@ -435,6 +436,22 @@ fn input_that_never_comes_does_not_hold_the_guest_up() {
     let started = Instant::now();
     assert_eq!(Vm::new(config).expect("starts").run().code(), 3);
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_console_that_nobody_reads_does_not_hold_the_end_up() {
+    let (_reader, mut writer) = std::io::pipe().expect("pipe");
+    writer.write_all(&[0; 64 << 10]).expect("room");
+    let uart = Register::Uart(0).address();
+    let unfinished = code().load(u64::from(b'?')).store_byte(uart);
+    let config = VmConfig {
+        console: Box::new(writer),
+        ..unfinished.exit(7).config()
+    };
+    let (ended, ending) = std::sync::mpsc::channel();
+    let vm = Vm::new(config).expect("starts");
+    std::thread::spawn(move || ended.send(vm.run().code()));
+    assert_eq!(ending.recv_timeout(Duration::from_secs(60)), Ok(7));
 }
 
 #[test]

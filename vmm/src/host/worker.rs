@@ -39,6 +39,17 @@ impl<T: Send + 'static> Worker<T> {
         self.handle.is_finished()
     }
 
+    /// Waits for its end, until `deadline` at the latest. `true` if it has ended.
+    pub fn wait(&self, deadline: Instant) -> bool {
+        while !self.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
+        true
+    }
+
     /// Signals the thread until it has ended, for at most that long. `true` if
     /// it has.
     pub fn interrupt(&self, limit: Duration) -> bool {

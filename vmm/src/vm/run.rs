@@ -10,7 +10,7 @@ use nix::libc;
 
 use crate::crash;
 use crate::host::sandbox::{Entrance, Role};
-use crate::host::streams::{Incoming, Outgoing};
+use crate::host::streams::{Incoming, NOTICE, Outgoing, PATIENCE, drain_all};
 use crate::host::worker::Worker;
 use crate::platform::kvm::{Vcpu, VcpuShared};
 use crate::vm::outcome::{Control, Outcome, Session};
@@ -83,9 +83,10 @@ pub fn run(vm: Vm) -> ExitStatus {
 
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let outcome = control.wait(timeout);
+    let ended = Instant::now();
 
     let stopped = stop_vcpus(threads.vcpus, &shared);
-    shared.uart.finish();
+    let console = finish_console(&shared);
     for stream in &threads.outgoing {
         stream.guest_ended();
     }
@@ -93,9 +94,15 @@ pub fn run(vm: Vm) -> ExitStatus {
     if let Some(stdin) = threads.stdin {
         stdin.stop();
     }
-    let undelivered = farewell.end(threads.monitor, &monitor_handle, &control);
-    let outgoing = threads.outgoing.into_iter();
-    let lost: u64 = outgoing.map(|stream| stream.drain(&control)).sum();
+    let (undelivered, lost) = drain_all(threads.outgoing, &control, || {
+        farewell.end(threads.monitor, &monitor_handle, &control)
+    });
+    // It has had its time unless the streams needed none.
+    if let Some(console) = console
+        && (console.wait(ended + PATIENCE) || console.interrupt(NOTICE))
+    {
+        console.join();
+    }
     let stats = monitor_handle.stats();
     *handle.view() = MonitorView::Ended(stats);
     drop(platform);
@@ -248,6 +255,17 @@ fn guarded<T: Send + 'static>(
         }
         result
     })
+}
+
+/// Has the console write the lines that the guest did not end, which may take as
+/// long as whoever reads standard error wants.
+fn finish_console(shared: &Arc<VcpuShared>) -> Option<Worker> {
+    let inside = Arc::clone(shared);
+    let worker = Worker::spawn("console", move || inside.uart.finish());
+    if worker.is_err() {
+        shared.uart.finish();
+    }
+    worker.ok()
 }
 
 /// Stops all vCPUs, wherever they are: in the guest, asleep, or in a write to

@@ -4,8 +4,10 @@
 //! that is empty means delivered, to the guest's flush and to the end's count.
 
 use std::io::{self, Write};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arca_monitor::{StandardHandle, StandardPipe};
@@ -134,7 +136,7 @@ impl Outgoing {
 
     /// Waits until all is delivered, for as long as the reader takes bytes; says
     /// how many could not be, after naming them in the log. The guest has ended.
-    pub fn drain(self, control: &Control) -> u64 {
+    pub fn drain(&self, control: &Control) -> u64 {
         const PAUSES: [u64; 4] = [50, 100, 500, 2000];
         let mut pauses = PAUSES.into_iter();
         let mut seen = self.position();
@@ -160,16 +162,20 @@ impl Outgoing {
                 nudged = Instant::now();
             }
             let pause = pauses.next().unwrap_or(5000);
-            std::thread::sleep(Duration::from_micros(pause));
+            thread::sleep(Duration::from_micros(pause));
         }
         let lost = self.handle.pending() + self.progress.lost.get();
         if lost > 0 {
             log::error!("{lost} bytes of {} could not be delivered", self.name);
         }
+        lost
+    }
+
+    /// Joins the thread, unless [`Outgoing::drain`] has given up on it.
+    fn join(self) {
         if self.worker.is_finished() {
             self.worker.join();
         }
-        lost
     }
 
     /// What changes whenever the reader takes something.
@@ -180,6 +186,32 @@ impl Outgoing {
             self.queue.as_ref().and_then(Queue::held),
         )
     }
+}
+
+/// Drains all of these at the same time, and while the caller does `meanwhile`: a
+/// loss is named when it is known. Gives what that gives, and the number of bytes
+/// lost. The guest has ended.
+pub fn drain_all<T>(
+    streams: Vec<Outgoing>,
+    control: &Control,
+    meanwhile: impl FnOnce() -> T,
+) -> (T, u64) {
+    let drained = thread::scope(|scope| {
+        let drain = |stream| {
+            let body = move || Outgoing::drain(stream, control);
+            (stream, thread::Builder::new().spawn_scoped(scope, body))
+        };
+        let drains: Vec<_> = streams.iter().map(drain).collect();
+        let result = meanwhile();
+        let lost = drains.into_iter().map(|(stream, drain)| match drain {
+            Ok(drain) => drain.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // Without a thread, late.
+            Err(_) => stream.drain(control),
+        });
+        (result, lost.sum())
+    });
+    streams.into_iter().for_each(Outgoing::join);
+    drained
 }
 
 /// Copies standard output until the guest has ended and all is copied. It fails

@@ -8,7 +8,6 @@ use arca_monitor::{Link, StandardPipe, VcpuWaker};
 use arca_shared::pipe::{BidirectionalPipe, Side};
 use arca_shared::protocol::input_request::ReadRequest;
 
-use super::output::PATIENCE;
 use super::*;
 use crate::host::sandbox::Entrance;
 use crate::memory::GuestMemory;
