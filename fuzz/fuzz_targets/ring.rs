@@ -162,8 +162,8 @@ fn one_ring(capacity: usize, steps: &[Step]) {
             Step::Wishes => {
                 let _ = producer.arm_room(1);
                 let _ = consumer.arm_data(0);
-                producer.take_data_wanted();
-                consumer.take_room_wanted(capacity / 2);
+                producer.should_notify_data();
+                consumer.should_notify_room(capacity / 2);
             }
             Step::Close { producer: true } => {
                 producer.close();

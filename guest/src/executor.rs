@@ -2,7 +2,7 @@
 //!
 //! There is one queue for all vCPUs. A vCPU takes from it whenever it has
 //! nothing better to do: an idle one in its loop (`runtime`), and one that waits
-//! in a blocking call through [`Platform::work`](arca_shared::client::hal::Platform::work).
+//! in a blocking call through [`Hal::work`](arca_shared::client::hal::Hal::work).
 //! A task is a heap allocation made by `async-task`; its waker puts it back into
 //! the queue.
 

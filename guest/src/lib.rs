@@ -20,7 +20,7 @@
 //! | [`sync`] | channels, mutexes |
 //! | [`net`] | TCP |
 //! | [`http`] | a small HTTP client |
-//! | `machine`, [`registers`], [`vcpu`], `heap`, `memory`, `uart`, `panic`, `out_of_heap` | what lies on the bare machine |
+//! | `hal`, [`registers`], [`vcpu`], `heap`, `mem_intrinsics`, `uart`, `panic`, `out_of_heap` | what lies on the bare machine |
 //!
 //! Without the feature `programs` the crate has no entry point, panic handler,
 //! allocator or memory functions, and compiles beside `std`.
@@ -33,12 +33,12 @@ pub mod boot;
 pub mod entry;
 pub mod env;
 pub mod executor;
+mod hal;
 mod heap;
 pub mod http;
 mod logger;
-mod machine;
 #[cfg(any(feature = "programs", test))]
-mod memory;
+mod mem_intrinsics;
 pub mod net;
 #[cfg(any(feature = "programs", test))]
 mod out_of_heap;

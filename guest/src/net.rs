@@ -6,7 +6,7 @@
 use crate::http::Source;
 use crate::runtime;
 pub use arca_shared::client::{
-    ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream, AsyncStream, Shutdown,
+    ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream, AsyncTcpStream, Shutdown,
 };
 pub use arca_shared::errno::{Errno, ErrorKind};
 pub use arca_shared::error::Error;
@@ -50,7 +50,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
 /// # Errors
 ///
 /// As [`connect`].
-pub async fn connect_async(address: SocketAddr) -> Result<AsyncStream, Error> {
+pub async fn connect_async(address: SocketAddr) -> Result<AsyncTcpStream, Error> {
     let stream = runtime::session().connect_async(address).await?;
     Ok(stream.into_async())
 }

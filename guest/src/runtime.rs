@@ -1,7 +1,7 @@
 //! The runtime's one reactor and session, and what a vCPU does when it has
 //! nothing to do.
 
-use crate::machine::Machine;
+use crate::hal::GuestHal;
 use crate::{boot, executor, registers};
 use alloc::sync::Arc;
 use arca_shared::client::ArcaSession;
@@ -39,9 +39,9 @@ pub(crate) unsafe fn init(info: &BootInfo) {
     // the monitor writes there is only ever reached through atomics and checked
     // offsets.
     let arena = unsafe { Arena::new(base, info.arena_len as usize) };
-    let machine = Arc::new(Machine);
+    let hal = Arc::new(GuestHal);
     let vcpus = info.vcpus as usize;
-    let reactor = match Reactor::new(&arena, info.notify_offset, machine, vcpus) {
+    let reactor = match Reactor::new(&arena, info.notify_offset, hal, vcpus) {
         Ok(reactor) => reactor,
         Err(error) => panic!("the notification area: {error}"),
     };

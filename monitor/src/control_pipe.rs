@@ -124,7 +124,7 @@ impl Control {
             // A guest that reads no replies gets none.
             Err(RingError::WriteClosed) => {}
             Err(RingError::WouldBlock) => return Err(Violation::NoRoom),
-            Err(RingError::Lie(lie)) => return Err(lie.into()),
+            Err(RingError::InvalidCursor(invalid)) => return Err(invalid.into()),
         }
         Ok(())
     }
@@ -134,11 +134,11 @@ impl Control {
     pub(crate) fn notify(&mut self, wakes: &mut WakeCoalescer) {
         let mut notify = std::mem::take(&mut self.notify_pending);
         if notify {
-            let _ = self.pipe.outgoing().take_data_wanted();
+            let _ = self.pipe.outgoing().should_notify_data();
         }
         if std::mem::take(&mut self.taken) {
             let requests = self.pipe.incoming();
-            notify |= requests.take_room_wanted(requests.capacity() / 2);
+            notify |= requests.should_notify_room(requests.capacity() / 2);
         }
         if notify {
             wakes.notify(self.slot);

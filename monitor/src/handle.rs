@@ -23,7 +23,7 @@ pub(crate) enum Wish {
 /// What the monitor shares with its handles.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    wish: request::Wish,
+    wish: request::SleeperRequest,
     pub(crate) stats: SharedStats,
 }
 
@@ -33,7 +33,7 @@ impl Shared {
     pub(crate) fn heard(&self) -> Wish {
         const FINISH: u8 = Wish::Finish as u8;
         const STOP: u8 = Wish::Stop as u8;
-        match self.wish.heard() {
+        match self.wish.posted() {
             0 => Wish::Run,
             FINISH => Wish::Finish,
             STOP => Wish::Stop,
@@ -74,7 +74,7 @@ impl MonitorHandle {
     }
 
     fn wish(&self, wish: Wish) {
-        self.shared.wish.raise(wish as u8, || {
+        self.shared.wish.post(wish as u8, || {
             if let Some(wake) = self.wake.upgrade() {
                 // An edge for the epoll, however often it is given. It fails only if
                 // the counter is full, which 2^64 of them would take.

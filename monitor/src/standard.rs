@@ -12,7 +12,7 @@ use arca_shared::pipe::BidirectionalPipe;
 use arca_shared::pipe::PipePlace;
 use arca_shared::pipe::PipeRegion;
 use arca_shared::protocol::input_request::{REQUEST_LEN, ReadRequest};
-use arca_shared::ring::{Arm, Lie, RingError, RingHeader};
+use arca_shared::ring::{Arm, InvalidCursor, RingError, RingHeader};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -166,7 +166,7 @@ impl StandardPipe {
             let over = self.standard.has_ended() | self.pipe.is_peer_write_closed();
             match self.pipe.incoming().peek(buf) {
                 Ok(len) => return Ok(len),
-                Err(RingError::Lie(lie)) => return Err(broken(lie)),
+                Err(RingError::InvalidCursor(invalid)) => return Err(broken(invalid)),
                 Err(RingError::WouldBlock | RingError::WriteClosed) => {}
             }
             if over {
@@ -189,7 +189,7 @@ impl StandardPipe {
         self.standard
             .taken
             .store(incoming.taken(), Ordering::Relaxed);
-        if incoming.take_room_wanted(incoming.capacity() / 2) {
+        if incoming.should_notify_room(incoming.capacity() / 2) {
             self.notifier.mark_and_wake(self.standard.slot);
         }
     }
@@ -208,12 +208,12 @@ impl StandardPipe {
             match self.pipe.write(buf) {
                 Ok(len) => {
                     buf = &buf[len..];
-                    if self.pipe.outgoing().take_data_wanted() {
+                    if self.pipe.outgoing().should_notify_data() {
                         self.notifier.mark_and_wake(self.standard.slot);
                     }
                     continue;
                 }
-                Err(RingError::Lie(lie)) => return Err(broken(lie)),
+                Err(RingError::InvalidCursor(invalid)) => return Err(broken(invalid)),
                 Err(RingError::WriteClosed) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(RingError::WouldBlock) => {}
             }
@@ -266,8 +266,8 @@ impl StandardPipe {
     }
 }
 
-fn broken(lie: Lie) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, lie)
+fn broken(invalid: InvalidCursor) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, invalid)
 }
 
 /// A standard pipe as other threads see it.

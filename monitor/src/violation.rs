@@ -2,7 +2,7 @@
 
 use arca_shared::protocol::frame::FrameError;
 use arca_shared::protocol::message::MessageError;
-use arca_shared::ring::Lie;
+use arca_shared::ring::InvalidCursor;
 
 /// The rule that the guest broke, in one line. Its session is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Violation {
     Message(#[from] MessageError),
     /// The reply ring's read cursor cannot be true.
     #[error("the guest broke the reply ring of the control pipe: {0}")]
-    Replies(#[from] Lie),
+    Replies(#[from] InvalidCursor),
     /// More replies were due than the reply ring holds: requests were
     /// dispatched without taking the replies.
     #[error("the guest left no room in the reply ring of the control pipe")]

@@ -4,7 +4,7 @@
 mod common;
 
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, SessionEnd, VcpuWaker};
-use arca_shared::client::hal::Platform;
+use arca_shared::client::hal::Hal;
 use arca_shared::client::reactor::Reactor;
 use arca_shared::client::{ArcaSession, ArcaTcpStream};
 use arca_shared::errno::Errno;
@@ -38,7 +38,7 @@ impl VcpuWaker for Host {
     }
 }
 
-impl Platform for Host {
+impl Hal for Host {
     fn ring_doorbell(&self) {
         let doorbell = self.doorbell.lock().expect("not poisoned");
         let doorbell = doorbell.as_ref().expect("set before it is rung");

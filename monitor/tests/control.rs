@@ -9,7 +9,7 @@ use arca_shared::notify::Slot;
 use arca_shared::pipe::{BidirectionalPipe, Side};
 use arca_shared::protocol::frame::{Frame, FrameError};
 use arca_shared::protocol::message::{MessageError, Reply, Request, code, feature};
-use arca_shared::ring::{Lie, RingHeader};
+use arca_shared::ring::{InvalidCursor, RingHeader};
 use common::{Peer, Session, UNKNOWN_CODE, link, until};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -134,7 +134,7 @@ fn an_impossible_read_cursor_of_the_reply_ring_is_found_at_the_next_look() {
         };
         assert_eq!(
             lie,
-            Lie::ReadCursor {
+            InvalidCursor::Read {
                 found: 1,
                 low: 0,
                 high: 0
@@ -257,7 +257,7 @@ fn a_second_hello_is_answered_and_takes_nothing_back() {
     }
     // Still no polling, and an unknown code still ends nothing.
     until("the monitor to sleep", || {
-        session.peer.area.monitor().sleeps().then_some(())
+        session.peer.area.monitor().is_asleep().then_some(())
     });
     let frame = Frame::build(UNKNOWN_CODE, 900, |_| 0);
     session.peer.send_frame(&frame);

@@ -42,7 +42,7 @@ proptest! {
         let thread = thread::spawn(move || monitor.event_loop());
         until("the frames to be served", || {
             // It sleeps after a turn, and one turn is enough for all of them.
-            let idle = peer.area.monitor().sleeps();
+            let idle = peer.area.monitor().is_asleep();
             (idle || thread.is_finished()).then_some(())
         });
         handle.stop();

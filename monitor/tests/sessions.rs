@@ -37,7 +37,7 @@ fn the_first_doorbell_ends_polling_and_idling_costs_nothing() {
         (session.handle.stats().doorbells == 1).then_some(())
     });
     until("the monitor to sleep", || {
-        session.peer.area.monitor().sleeps().then_some(())
+        session.peer.area.monitor().is_asleep().then_some(())
     });
     let before = turns();
     std::thread::sleep(Duration::from_millis(300));
@@ -63,12 +63,12 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     let (mut host, _) = listener.accept().expect("accepts");
     // Takes away what is marked by now, when nothing more will be.
     until("the monitor to sleep", || {
-        session.peer.area.monitor().sleeps().then_some(())
+        session.peer.area.monitor().is_asleep().then_some(())
     });
     session.peer.area.to_guest().take(|_| {});
     let wakes = session.waker.0.load(Ordering::SeqCst);
     assert_eq!(stream.pipe.incoming().arm_data(0), Ok(Arm::Armed));
-    session.peer.area.vcpu(0).raise();
+    session.peer.area.vcpu(0).prepare_sleep();
     std::io::Write::write_all(&mut host, b"wake up").expect("writes");
     until("the wake", || {
         (session.waker.0.load(Ordering::SeqCst) == wakes + 1).then_some(())
@@ -79,12 +79,12 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     assert_eq!(stream.read_exact(7), b"wake up");
     // The other way: bytes alone are not seen, the mark and the bell are.
     until("the monitor to sleep", || {
-        session.peer.area.monitor().sleeps().then_some(())
+        session.peer.area.monitor().is_asleep().then_some(())
     });
     stream.send(b"you too");
-    assert!(stream.pipe.outgoing().take_data_wanted());
+    assert!(stream.pipe.outgoing().should_notify_data());
     session.peer.area.to_monitor().mark(slot);
-    assert!(session.peer.area.monitor().take());
+    assert!(session.peer.area.monitor().claim_wake());
     session.peer.ring();
     let mut bytes = [0; 7];
     std::io::Read::read_exact(&mut host, &mut bytes).expect("reads");

@@ -12,7 +12,7 @@ use std::thread;
 /// Tells the monitor of a change, as a guest does.
 fn tell(peer: &Peer, pipe: &BidirectionalPipe) {
     peer.area.to_monitor().mark(Slot::from(pipe.shm_offset()));
-    if peer.area.monitor().take() {
+    if peer.area.monitor().claim_wake() {
         peer.ring();
     }
 }
@@ -58,7 +58,7 @@ fn output_and_input_block_and_lose_nothing() {
         until("all to be written and read", || {
             if let Ok(len) = guest_out.write(rest) {
                 rest = &rest[len..];
-                if guest_out.outgoing().take_data_wanted() {
+                if guest_out.outgoing().should_notify_data() {
                     tell(&peer, &guest_out);
                 }
             } else {
@@ -69,7 +69,7 @@ fn output_and_input_block_and_lose_nothing() {
             match guest_in.read(&mut buffer) {
                 Ok(len) => {
                     got.extend_from_slice(&buffer[..len]);
-                    if guest_in.incoming().take_room_wanted(2048) {
+                    if guest_in.incoming().should_notify_room(2048) {
                         tell(&peer, &guest_in);
                     }
                     None

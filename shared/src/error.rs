@@ -1,7 +1,7 @@
 //! What a call of the session or of a stream can fail with.
 
 use crate::errno::{Errno, ErrorKind};
-use crate::ring::Lie;
+use crate::ring::InvalidCursor;
 
 /// An error of a session, listener or stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +55,8 @@ impl From<Errno> for Error {
     }
 }
 
-impl From<Lie> for Error {
-    fn from(_: Lie) -> Self {
+impl From<InvalidCursor> for Error {
+    fn from(_: InvalidCursor) -> Self {
         Self::Protocol("a cursor of a ring cannot be true")
     }
 }

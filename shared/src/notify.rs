@@ -158,19 +158,19 @@ impl<'a> Sleeper<'a> {
 
     /// Raises the flag. The sleeper looks once more at all it sleeps for before
     /// it sleeps.
-    pub fn raise(&self) {
+    pub fn prepare_sleep(&self) {
         // A swap, not a store: it comes after every sender's swap that it does
-        // not undo. Release: pairs with the Acquire in `sleeps`; what the sleeper
+        // not undo. Release: pairs with the Acquire in `is_asleep`; what the sleeper
         // wrote about its sleep before is seen with the flag. The fence pairs with
-        // the one in `sleeps`.
+        // the one in `is_asleep`.
         self.0.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     /// Takes the own flag down: awake again.
-    pub fn lower(&self) {
+    pub fn finish_sleep(&self) {
         // Relaxed: a sender that still sees the flag up wakes us for nothing. The
-        // fence pairs with the one in `sleeps`: either the sender sees that we are
+        // fence pairs with the one in `is_asleep`: either the sender sees that we are
         // awake and looks for another, or what it published is there when the
         // sleeper looks whether to hand its wake on.
         self.0.store(AWAKE, Ordering::Relaxed);
@@ -180,20 +180,20 @@ impl<'a> Sleeper<'a> {
     /// For a sender, after it published and marked: whether it is the one that
     /// has to wake the sleeper.
     #[must_use]
-    pub fn take(&self) -> bool {
+    pub fn claim_wake(&self) -> bool {
         // Relaxed: nothing is read on the strength of the flag.
-        self.sleeps() && self.0.swap(AWAKE, Ordering::Relaxed) == ASLEEP
+        self.is_asleep() && self.0.swap(AWAKE, Ordering::Relaxed) == ASLEEP
     }
 
     /// For a sender, after it published and marked: whether the sleeper sleeps. One
-    /// that does has to be woken ([`Sleeper::take`]), now or later; one that does
+    /// that does has to be woken ([`Sleeper::claim_wake`]), now or later; one that does
     /// not finds the mark by itself.
     #[must_use]
-    pub fn sleeps(&self) -> bool {
-        // The fence pairs with the one in `raise`: either we see the flag, or
+    pub fn is_asleep(&self) -> bool {
+        // The fence pairs with the one in `prepare_sleep`: either we see the flag, or
         // the sleeper sees what we published.
         fence(Ordering::SeqCst);
-        // Acquire: pairs with the Release in `raise`.
+        // Acquire: pairs with the Release in `prepare_sleep`.
         self.0.load(Ordering::Acquire) == ASLEEP
     }
 }

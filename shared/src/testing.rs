@@ -1,6 +1,6 @@
-//! What this crate's tests run on: memory, a machine, and a peer.
+//! What this crate's tests run on: memory, a hal, and a peer.
 
-pub(crate) mod machine;
+pub(crate) mod hal;
 pub(crate) mod peer;
 
 use crate::memory::Arena;

@@ -218,7 +218,7 @@ fn a_waiting_reader_is_woken() {
         let writer = thread::spawn(move || {
             for byte in [1, 2] {
                 producer.write(&[byte]).expect("there is room for both");
-                if producer.take_data_wanted() {
+                if producer.should_notify_data() {
                     waker.wake();
                 }
             }
@@ -270,7 +270,7 @@ fn a_waiting_writer_is_woken() {
             match consumer.read(&mut [0]) {
                 Ok(len) => {
                     got += len;
-                    if consumer.take_room_wanted(1) {
+                    if consumer.should_notify_room(1) {
                         park.wake();
                     }
                 }
@@ -320,7 +320,7 @@ impl Area {
         self.values[slot as usize].store(1, Ordering::Relaxed);
         self.set().mark(Slot(slot));
         for index in 0..sleepers {
-            if self.sleeper(index).take() {
+            if self.sleeper(index).claim_wake() {
                 self.parks[index].wake();
                 break;
             }
@@ -338,11 +338,11 @@ impl Area {
     }
 
     fn sleep(&self, index: usize, look_again: bool) {
-        self.sleeper(index).raise();
+        self.sleeper(index).prepare_sleep();
         if !look_again || !self.set().any() {
             self.parks[index].park();
         }
-        self.sleeper(index).lower();
+        self.sleeper(index).finish_sleep();
     }
 }
 
@@ -393,10 +393,10 @@ fn a_wake_that_is_owed_comes() {
                     area.values[slot].store(1, Ordering::Relaxed);
                     area.set().mark(Slot(slot as u32));
                     if slot == 0 || every_mark {
-                        owed |= area.sleeper(0).sleeps();
+                        owed |= area.sleeper(0).is_asleep();
                     }
                 }
-                if owed && area.sleeper(0).take() {
+                if owed && area.sleeper(0).claim_wake() {
                     area.parks[0].wake();
                 }
             })
@@ -434,16 +434,17 @@ fn one_of_two_waiters_hears() {
                             heard.store(1, Ordering::Release);
                             // Whoever hears tells the other.
                             let other = 1 - index;
-                            if !planted("the other is not told") && area.sleeper(other).take() {
+                            if !planted("the other is not told") && area.sleeper(other).claim_wake()
+                            {
                                 area.parks[other].wake();
                             }
                             return;
                         }
-                        area.sleeper(index).raise();
+                        area.sleeper(index).prepare_sleep();
                         if !area.set().any() && heard.load(Ordering::Acquire) == 0 {
                             area.parks[index].park();
                         }
-                        area.sleeper(index).lower();
+                        area.sleeper(index).finish_sleep();
                     }
                 })
             })
@@ -475,7 +476,7 @@ fn work_reaches_one_who_does_it() {
             let any = queued.swap(0, Ordering::AcqRel) != 0;
             if any {
                 done.store(1, Ordering::Release);
-                if area.sleeper(1).take() {
+                if area.sleeper(1).claim_wake() {
                     area.parks[1].wake();
                 }
             }
@@ -485,12 +486,12 @@ fn work_reaches_one_who_does_it() {
             let (area, queued, done) = (area.clone(), queued.clone(), done.clone());
             thread::spawn(move || {
                 while done.load(Ordering::Acquire) == 0 && !work(&queued, &done, &area) {
-                    area.sleeper(1).raise();
+                    area.sleeper(1).prepare_sleep();
                     let any = queued.load(Ordering::Relaxed) | done.load(Ordering::Relaxed);
                     if any == 0 {
                         area.parks[1].park();
                     }
-                    area.sleeper(1).lower();
+                    area.sleeper(1).finish_sleep();
                 }
             })
         };
@@ -502,25 +503,25 @@ fn work_reaches_one_who_does_it() {
                     if work(&queued, &done, &area) {
                         continue;
                     }
-                    area.sleeper(0).raise();
+                    area.sleeper(0).prepare_sleep();
                     let any = queued.load(Ordering::Relaxed) | told.load(Ordering::Relaxed);
                     if any == 0 {
                         area.parks[0].park();
                     }
-                    area.sleeper(0).lower();
+                    area.sleeper(0).finish_sleep();
                 }
                 let hands_on = !planted("nobody hands on");
-                if hands_on && queued.load(Ordering::Relaxed) != 0 && area.sleeper(1).take() {
+                if hands_on && queued.load(Ordering::Relaxed) != 0 && area.sleeper(1).claim_wake() {
                     area.parks[1].wake();
                 }
             })
         };
         queued.swap(1, Ordering::AcqRel);
-        if let Some(index) = (0..2).find(|&index| area.sleeper(index).take()) {
+        if let Some(index) = (0..2).find(|&index| area.sleeper(index).claim_wake()) {
             area.parks[index].wake();
         }
         told.store(1, Ordering::Release);
-        if area.sleeper(0).take() {
+        if area.sleeper(0).claim_wake() {
             area.parks[0].wake();
         }
         leaver.join().expect("the waiter goes on");

@@ -11,7 +11,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use arca_bench::{Connection, Failure, Listener, Net, Stream, session};
-use arca_guest::net::{self, AsyncStream, SocketAddr, TcpListener, TcpStream};
+use arca_guest::net::{self, AsyncTcpStream, SocketAddr, TcpListener, TcpStream};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::stdio::stdin;
 use arca_guest::time::{since_boot_ns, since_unix_epoch};
@@ -49,7 +49,7 @@ struct GuestStream(TcpStream);
 struct GuestListener(TcpListener);
 
 /// A connection for tasks.
-struct GuestConnection(AsyncStream);
+struct GuestConnection(AsyncTcpStream);
 
 impl Net for Guest {
     type Stream = GuestStream;

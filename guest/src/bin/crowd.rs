@@ -13,7 +13,7 @@ extern crate alloc;
 use alloc::vec;
 use alloc::vec::Vec;
 use arca_guest::futures::future::{join, join_all, try_join, try_join_all};
-use arca_guest::net::{AsyncStream, Error, Ipv4Addr, Shutdown, SocketAddr, bind_async};
+use arca_guest::net::{AsyncTcpStream, Error, Ipv4Addr, Shutdown, SocketAddr, bind_async};
 use arca_guest::net::{TcpListener, connect_async};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::stdio::stdin;
@@ -60,7 +60,7 @@ fn main() -> Result<ExitCode, Error> {
     })
 }
 
-async fn accept(listener: &TcpListener, count: usize) -> Result<Vec<AsyncStream>, Error> {
+async fn accept(listener: &TcpListener, count: usize) -> Result<Vec<AsyncTcpStream>, Error> {
     let mut streams = Vec::with_capacity(count);
     while streams.len() < count {
         let (stream, _) = listener.accept_async().await?;
@@ -70,13 +70,13 @@ async fn accept(listener: &TcpListener, count: usize) -> Result<Vec<AsyncStream>
 }
 
 /// Both directions of one connection; whether what came has its digest.
-async fn exchange(stream: AsyncStream, seed: u64, len: usize) -> Result<bool, Error> {
+async fn exchange(stream: AsyncTcpStream, seed: u64, len: usize) -> Result<bool, Error> {
     let (sent, received) = join(send(&stream, seed, len), receive(&stream, len)).await;
     sent?;
     received
 }
 
-async fn send(stream: &AsyncStream, seed: u64, len: usize) -> Result<(), Error> {
+async fn send(stream: &AsyncTcpStream, seed: u64, len: usize) -> Result<(), Error> {
     let mut digest = Sha256::new();
     let mut sent = 0;
     while sent < len {
@@ -89,7 +89,7 @@ async fn send(stream: &AsyncStream, seed: u64, len: usize) -> Result<(), Error> 
     stream.shutdown(Shutdown::Write)
 }
 
-async fn receive(stream: &AsyncStream, len: usize) -> Result<bool, Error> {
+async fn receive(stream: &AsyncTcpStream, len: usize) -> Result<bool, Error> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; PIECE];
     let mut left = len;

@@ -19,7 +19,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use arca_guest::net::{
-    self, AsyncStream, Errno, Error, ErrorKind, IpAddr, Ipv4Addr, Shutdown, SocketAddr,
+    self, AsyncTcpStream, Errno, Error, ErrorKind, IpAddr, Ipv4Addr, Shutdown, SocketAddr,
 };
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::sync::Signal;
@@ -124,7 +124,7 @@ impl Drop for Place {
     }
 }
 
-async fn serve(stream: AsyncStream, peer: SocketAddr, _place: Place) {
+async fn serve(stream: AsyncTcpStream, peer: SocketAddr, _place: Place) {
     log::debug!("{peer} connected");
     let mut echo = Echo::new(&stream);
     let served = poll_fn(|context| {
@@ -142,7 +142,7 @@ async fn serve(stream: AsyncStream, peer: SocketAddr, _place: Place) {
 
 /// One connection's echo.
 struct Echo<'a> {
-    stream: &'a AsyncStream,
+    stream: &'a AsyncTcpStream,
     /// What was received and not yet sent, in order.
     kept: VecDeque<Vec<u8>>,
     /// Bytes of the first of `kept` that were sent.
@@ -154,7 +154,7 @@ struct Echo<'a> {
 }
 
 impl<'a> Echo<'a> {
-    fn new(stream: &'a AsyncStream) -> Echo<'a> {
+    fn new(stream: &'a AsyncTcpStream) -> Echo<'a> {
         Echo {
             stream,
             kept: VecDeque::new(),

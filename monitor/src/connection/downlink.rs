@@ -3,7 +3,7 @@
 use super::{CHUNK, Connection, Leaving, spent};
 use crate::relay::Relay;
 use crate::sys;
-use arca_shared::ring::{Arm, Lie};
+use arca_shared::ring::{Arm, InvalidCursor};
 use nix::errno::Errno;
 use std::net::Shutdown;
 
@@ -25,7 +25,7 @@ const PIECE: usize = 16 << 10;
 
 impl Connection {
     /// Receives into ring B; whether there is more that could be received.
-    pub(super) fn run_downlink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+    pub(super) fn run_downlink(&mut self, relay: &mut Relay) -> Result<bool, InvalidCursor> {
         let mut budget = relay.budget;
         loop {
             match self.downlink {
@@ -78,7 +78,7 @@ impl Connection {
                 Ok(0) => self.downlink = Downlink::Ending,
                 Ok(len) => {
                     self.to_arca.commit(len);
-                    if self.to_arca.take_data_wanted() {
+                    if self.to_arca.should_notify_data() {
                         relay.wakes.notify_data(self.slot);
                     }
                     let full = self.to_arca.free()? < self.to_arca.capacity() / 2;
@@ -99,7 +99,7 @@ impl Connection {
 
     /// TCP has come to its end: tells Arca, a draft peer only once it has read
     /// everything.
-    fn end_downlink(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+    fn end_downlink(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
         let unread = self.to_arca.free()? < self.to_arca.capacity();
         if unread
             && !relay.greeted
@@ -114,7 +114,7 @@ impl Connection {
 
     /// While ring A drains after Arca has closed the connection, data that comes is
     /// answered with a reset, as the kernel does for a closed socket.
-    fn refuse_late_data(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+    fn refuse_late_data(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
         if self.leaving != Leaving::Closed || !self.ready.readable {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use super::{CHUNK, Connection, Downlink, Uplink};
 use crate::relay::Relay;
 use crate::sys;
 use arca_shared::errno::Errno;
-use arca_shared::ring::Lie;
+use arca_shared::ring::InvalidCursor;
 
 /// SO_LINGER of zero seconds, in the encoding of the wire.
 const RESET: u64 = 1;
@@ -56,7 +56,7 @@ impl Connection {
 
     /// Arca has closed both ends. What it wrote is still sent, unless it closed the
     /// connection and left bytes unread: then that is a reset, as on Linux.
-    pub(super) fn leave(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+    pub(super) fn leave(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
         if !self.has_left() {
             self.leaving = self.leaving(relay);
             if self.leaving == Leaving::Closed {
@@ -76,7 +76,7 @@ impl Connection {
     }
 
     /// Sends what the socket takes at once and resets the connection.
-    pub(super) fn abort(&mut self, relay: &mut Relay) -> Result<(), Lie> {
+    pub(super) fn abort(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
         if let Some(socket) = self.socket.take() {
             sys::reset_on_close(&socket);
             relay.stats.reset += 1;
@@ -133,7 +133,7 @@ impl Connection {
 
     /// Arca stored a cursor that cannot be true: resets this connection, and
     /// looks at nothing but its flags from now on.
-    pub(super) fn condemn(&mut self, lie: Lie, relay: &mut Relay) {
+    pub(super) fn condemn(&mut self, invalid: InvalidCursor, relay: &mut Relay) {
         self.condemned = true;
         self.store_errno(Errno::EPROTO, relay);
         if let Some(socket) = self.socket.take() {
@@ -143,7 +143,9 @@ impl Connection {
         self.close_read(relay);
         self.close_write(relay);
         let id = self.id;
-        relay.warn(format_args!("connection {id} is reset: its ring's {lie}"));
+        relay.warn(format_args!(
+            "connection {id} is reset: its ring's {invalid}"
+        ));
     }
 
     /// Resets the connection, whatever Arca still wants: the session is over. An

@@ -55,7 +55,7 @@ use arca_shared::errno::Errno;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
 use arca_shared::pipe::PipeRegion;
-use arca_shared::ring::{ArenaRing, Consumer, Lie, Producer};
+use arca_shared::ring::{ArenaRing, Consumer, InvalidCursor, Producer};
 use nix::sys::epoll::EpollFlags;
 use socket2::Socket;
 
@@ -213,7 +213,7 @@ impl Connection {
         }
     }
 
-    fn relay(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+    fn relay(&mut self, relay: &mut Relay) -> Result<bool, InvalidCursor> {
         if self.condemned {
             return Ok(false);
         }

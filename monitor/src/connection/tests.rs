@@ -134,7 +134,10 @@ fn bytes_go_through_and_are_counted() {
     assert_eq!(world.run(), Step::Idle);
     assert_eq!(world.relay.stats.ring_empty, 1);
     world.arca.write(b"to the peer").expect("room");
-    assert!(world.arca.outgoing().take_data_wanted(), "it was asked for");
+    assert!(
+        world.arca.outgoing().should_notify_data(),
+        "it was asked for"
+    );
     assert_eq!(world.connection.undelivered(), 11);
     assert_eq!(world.run(), Step::Idle);
     assert_eq!(world.connection.undelivered(), 0);
@@ -203,7 +206,7 @@ fn a_full_ring_holds_the_socket_back_until_there_is_room() {
     assert!(world.connection.ready.readable);
     assert_eq!(world.arca.read(&mut [0; 3000]), Ok(3000));
     assert!(
-        world.arca.incoming().take_room_wanted(1),
+        world.arca.incoming().should_notify_room(1),
         "it was asked for"
     );
     assert_eq!(world.run(), Step::Idle);
@@ -245,7 +248,7 @@ fn both_streams_end_in_order() {
     // A draft peer is told of the end once it has read everything.
     assert!(!world.arca.is_peer_write_closed());
     assert_eq!(world.arca.read(&mut [0; 9]), Ok(4));
-    assert!(world.arca.incoming().take_room_wanted(1));
+    assert!(world.arca.incoming().should_notify_room(1));
     assert_eq!(world.run(), Step::Idle);
     assert!(world.arca.is_peer_write_closed());
     assert!(

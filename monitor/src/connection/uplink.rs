@@ -3,7 +3,7 @@
 use super::{CHUNK, Connection, spent};
 use crate::relay::Relay;
 use crate::sys;
-use arca_shared::ring::{Arm, Lie};
+use arca_shared::ring::{Arm, InvalidCursor};
 use nix::errno::Errno;
 use std::net::Shutdown;
 
@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// Sends what is in ring A; whether there is more that could be sent.
-    pub(super) fn run_uplink(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+    pub(super) fn run_uplink(&mut self, relay: &mut Relay) -> Result<bool, InvalidCursor> {
         let mut budget = relay.budget;
         loop {
             match self.uplink {
@@ -146,14 +146,14 @@ impl Connection {
     fn consume(&mut self, len: usize, relay: &mut Relay) {
         self.from_arca.consume(len);
         let enough = self.from_arca.capacity() / 2;
-        if self.from_arca.take_room_wanted(enough) {
+        if self.from_arca.should_notify_room(enough) {
             relay.wakes.notify(self.slot);
         }
     }
 
     /// Whether Arca has written its last byte and all is taken. The flag is
     /// looked at before the ring.
-    fn is_drained(&mut self) -> Result<bool, Lie> {
+    fn is_drained(&mut self) -> Result<bool, InvalidCursor> {
         Ok(self.writer_gone() && self.from_arca.available()? == 0)
     }
 
@@ -171,7 +171,7 @@ impl Connection {
     }
 
     /// Drops what is in ring A; whether there is more that could be dropped.
-    fn discard(&mut self, relay: &mut Relay) -> Result<bool, Lie> {
+    fn discard(&mut self, relay: &mut Relay) -> Result<bool, InvalidCursor> {
         // The flag is looked at before the ring.
         let over = self.writer_gone();
         let len = self.from_arca.available()?;

@@ -262,7 +262,7 @@ impl Monitor {
         }
         self.flush(Flush::BeforeSleep);
         let sleeper = self.relay.notifier.area().monitor();
-        sleeper.raise();
+        sleeper.prepare_sleep();
         // Looked at once more after the flag is up.
         if !self.relay.notifier.area().to_monitor().any() {
             let timeout = self.timeout();
@@ -270,7 +270,7 @@ impl Monitor {
             self.busy_poll.skip_epoll = true;
             self.relay.stats.epoll_turns += 1;
         }
-        self.relay.notifier.area().monitor().lower();
+        self.relay.notifier.area().monitor().finish_sleep();
     }
 
     /// How long to sleep if nothing happens.

@@ -185,7 +185,7 @@ mod tests {
     impl WakeCoalescer {
         /// The guest's vCPU goes to sleep.
         fn sleep(&self) {
-            self.notifier.area().vcpu(0).raise();
+            self.notifier.area().vcpu(0).prepare_sleep();
         }
 
         fn sent_so_far(&self) -> u64 {

@@ -106,7 +106,7 @@ impl GuestNotifier {
     #[must_use]
     pub(crate) fn mark(&self, slot: Slot) -> bool {
         self.area.to_guest().mark(slot);
-        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).sleeps());
+        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).is_asleep());
         if !asleep {
             // Relaxed: a counter.
             self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl GuestNotifier {
 
     /// Wakes a vCPU that sleeps; whether one did.
     pub(crate) fn wake(&self) -> bool {
-        let sleeper = (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).take());
+        let sleeper = (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).claim_wake());
         // Relaxed: counters, which order nothing.
         if let Some(vcpu) = sleeper {
             self.waker.wake(vcpu);

@@ -182,7 +182,7 @@ impl Peer {
     /// Marks a pipe and rings if the monitor sleeps.
     pub fn tell_of(&self, pipe: &BidirectionalPipe) {
         self.area.to_monitor().mark(Slot::from(pipe.shm_offset()));
-        if self.area.monitor().take() {
+        if self.area.monitor().claim_wake() {
             self.ring();
         }
     }

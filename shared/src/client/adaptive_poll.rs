@@ -8,7 +8,7 @@
 
 /// Whether and how long one sleeper looks. All times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct AdaptivePoll {
     /// How long a look is at most; 0 is never to look.
     max: u64,
     /// What looks have earned; without any, the sleeper does not look.
@@ -28,7 +28,7 @@ const CREDIT_MAX: u8 = 16;
 const PENALTY_MIN: u32 = 8;
 const PENALTY_MAX: u32 = 64;
 
-impl Patience {
+impl AdaptivePoll {
     /// A sleeper that looks for at most `max` nanoseconds.
     #[must_use]
     pub const fn new(max: u64) -> Self {
@@ -42,7 +42,7 @@ impl Patience {
 
     /// How long to look now; 0 is not at all.
     #[must_use]
-    pub const fn look(&self) -> u64 {
+    pub const fn poll_budget(&self) -> u64 {
         match self.credit {
             0 => 0,
             _ => self.max,
@@ -50,13 +50,13 @@ impl Patience {
     }
 
     /// Takes note of a look that found something.
-    pub fn found(&mut self) {
+    pub fn record_hit(&mut self) {
         self.penalty = PENALTY_MIN;
         self.credit = (self.credit + 1).min(CREDIT_MAX);
     }
 
     /// Takes note of a look in vain.
-    pub fn in_vain(&mut self) {
+    pub fn record_miss(&mut self) {
         self.credit = self.credit.saturating_sub(LOOK);
         if self.credit == 0 {
             self.pause = self.penalty;
@@ -66,7 +66,7 @@ impl Patience {
 
     /// Takes note of a sleep of `slept` that no look preceded: had it been a
     /// look, it would have found something if it was short.
-    pub fn slept(&mut self, slept: u64) {
+    pub fn record_sleep(&mut self, slept: u64) {
         if slept >= self.max {
             return;
         }
@@ -83,40 +83,40 @@ mod tests {
 
     #[test]
     fn a_short_sleep_starts_looking_and_success_keeps_it() {
-        let mut patience = Patience::new(100);
-        assert_eq!(patience.look(), 0);
-        patience.slept(100);
-        assert_eq!(patience.look(), 0);
-        patience.slept(99);
-        assert_eq!(patience.look(), 100);
+        let mut poll = AdaptivePoll::new(100);
+        assert_eq!(poll.poll_budget(), 0);
+        poll.record_sleep(100);
+        assert_eq!(poll.poll_budget(), 0);
+        poll.record_sleep(99);
+        assert_eq!(poll.poll_budget(), 100);
         for _ in 0..4 {
-            patience.found();
+            poll.record_hit();
         }
         // Four successes forgive one look in vain.
-        patience.in_vain();
-        assert_eq!(patience.look(), 100);
-        patience.in_vain();
-        assert_eq!(patience.look(), 0);
+        poll.record_miss();
+        assert_eq!(poll.poll_budget(), 100);
+        poll.record_miss();
+        assert_eq!(poll.poll_budget(), 0);
     }
 
     #[test]
     fn looks_in_vain_are_tried_ever_more_seldom() {
-        let mut patience = Patience::new(100);
+        let mut poll = AdaptivePoll::new(100);
         let mut pauses = [0; 6];
         for pause in &mut pauses {
-            while patience.look() == 0 {
-                patience.slept(5);
+            while poll.poll_budget() == 0 {
+                poll.record_sleep(5);
                 *pause += 1;
             }
-            patience.in_vain();
+            poll.record_miss();
         }
         assert_eq!(pauses, [1, 9, 17, 33, 65, 65]);
     }
 
     #[test]
     fn who_never_looks_never_looks() {
-        let mut patience = Patience::new(0);
-        patience.slept(0);
-        assert_eq!(patience.look(), 0);
+        let mut poll = AdaptivePoll::new(0);
+        poll.record_sleep(0);
+        assert_eq!(poll.poll_budget(), 0);
     }
 }

@@ -10,10 +10,10 @@ use core::future::poll_fn;
 use core::net::SocketAddr;
 
 /// A connected socket on the host, for tasks: what waits in [`ArcaTcpStream`] is
-/// a future here. Dropping the future of a [`AsyncStream::read`] or a
-/// [`AsyncStream::write`] loses nothing: it moved no byte unless it was ready. One
-/// that moves more than it can at once ([`AsyncStream::read_exact`],
-/// [`AsyncStream::write_all`]) may have moved some.
+/// a future here. Dropping the future of a [`AsyncTcpStream::read`] or a
+/// [`AsyncTcpStream::write`] loses nothing: it moved no byte unless it was ready. One
+/// that moves more than it can at once ([`AsyncTcpStream::read_exact`],
+/// [`AsyncTcpStream::write_all`]) may have moved some.
 ///
 /// ```
 /// use arca_shared::error::Error;
@@ -31,7 +31,7 @@ use core::net::SocketAddr;
 ///     Ok(buffer)
 /// }
 /// ```
-pub struct AsyncStream {
+pub struct AsyncTcpStream {
     pub(super) core: Arc<StreamCore>,
 }
 
@@ -68,7 +68,7 @@ async fn write_all(end: &PipeEnd, mut buffer: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-impl AsyncStream {
+impl AsyncTcpStream {
     /// As [`ArcaTcpStream::read`].
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl AsyncStream {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::write`].
+    /// As [`AsyncTcpStream::write`].
     pub async fn write_all(&self, buffer: &[u8]) -> Result<(), Error> {
         write_all(&self.core.end, buffer).await
     }
@@ -109,7 +109,7 @@ impl AsyncStream {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::write`].
+    /// As [`AsyncTcpStream::write`].
     pub async fn send(&self, buffer: &[u8]) -> Result<(), Error> {
         let end = &self.core.end;
         // Of no bytes, one write still says whether the peer takes any.
@@ -240,7 +240,7 @@ impl WriteHalf<'_> {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::write`].
+    /// As [`AsyncTcpStream::write`].
     pub async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
         write(self.0, buffer).await
     }
@@ -249,7 +249,7 @@ impl WriteHalf<'_> {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::write`].
+    /// As [`AsyncTcpStream::write`].
     pub async fn write_all(&mut self, buffer: &[u8]) -> Result<(), Error> {
         write_all(self.0, buffer).await
     }
@@ -280,7 +280,7 @@ impl OwnedReadHalf {
     /// # Errors
     ///
     /// The halves, if they are not of one stream.
-    pub fn reunite(self, write: OwnedWriteHalf) -> Result<AsyncStream, (Self, OwnedWriteHalf)> {
+    pub fn reunite(self, write: OwnedWriteHalf) -> Result<AsyncTcpStream, (Self, OwnedWriteHalf)> {
         if !Arc::ptr_eq(&self.0, &write.0) {
             return Err((self, write));
         }
@@ -291,7 +291,7 @@ impl OwnedReadHalf {
         // SAFETY: `write` is never used or dropped again, so that its reference
         // is given up exactly once.
         drop(unsafe { core::ptr::read(&write.0) });
-        Ok(AsyncStream { core })
+        Ok(AsyncTcpStream { core })
     }
 }
 
@@ -300,7 +300,7 @@ impl OwnedWriteHalf {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::write`].
+    /// As [`AsyncTcpStream::write`].
     pub async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
         write(&self.0.end, buffer).await
     }
@@ -309,7 +309,7 @@ impl OwnedWriteHalf {
     ///
     /// # Errors
     ///
-    /// As [`AsyncStream::write`].
+    /// As [`AsyncTcpStream::write`].
     pub async fn write_all(&mut self, buffer: &[u8]) -> Result<(), Error> {
         write_all(&self.0.end, buffer).await
     }

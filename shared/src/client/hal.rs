@@ -1,6 +1,6 @@
 //! What the Arca side needs from the machine it runs on.
 //!
-//! The session, its streams and the reactor are written against [`Platform`],
+//! The session, its streams and the reactor are written against [`Hal`],
 //! so that the same code runs in the guest (MMIO registers), in a host thread
 //! (an eventfd and a condition variable) and under a model checker.
 
@@ -10,7 +10,7 @@
 /// guest, a thread on a host. Each has an index below
 /// [`MAX_VCPUS`](crate::protocol::layout::MAX_VCPUS) and a state word in the
 /// notification area.
-pub trait Platform: Send + Sync + 'static {
+pub trait Hal: Send + Sync + 'static {
     /// Wakes the monitor, which has said that it sleeps.
     fn ring_doorbell(&self);
 
@@ -18,7 +18,7 @@ pub trait Platform: Send + Sync + 'static {
     fn current(&self) -> usize;
 
     /// Sleeps until a wake for the current sleeper arrives or the clock
-    /// ([`Platform::now`]) reaches `deadline`, in nanoseconds. A wake is a
+    /// ([`Hal::now`]) reaches `deadline`, in nanoseconds. A wake is a
     /// token: one that came earlier is consumed and the park returns at once.
     /// May return for no reason.
     fn park(&self, deadline: Option<u64>);
@@ -42,7 +42,7 @@ pub trait Platform: Send + Sync + 'static {
         false
     }
 
-    /// Whether [`Platform::work`] would find something. Asked between raising
+    /// Whether [`Hal::work`] would find something. Asked between raising
     /// the sleeper's flag and parking.
     fn has_work(&self) -> bool {
         false

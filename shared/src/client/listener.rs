@@ -1,6 +1,6 @@
 //! A listening socket.
 
-use super::control::Call;
+use super::control_client::Call;
 use super::session::unexpected;
 use super::{ArcaSession, ArcaTcpStream};
 use crate::errno::Errno;

@@ -11,7 +11,7 @@
 //! | [`session`] | [`ArcaSession`]: connect and bind, over the control pipe |
 //! | [`listener`] | [`ArcaTcpListener`] |
 //! | [`stream`] | [`ArcaTcpStream`], blocking |
-//! | [`async_stream`] | [`AsyncStream`], and halves of streams |
+//! | [`async_stream`] | [`AsyncTcpStream`], and halves of streams |
 //! | [`pipe_end`] | the Arca end of a pipe, which streams and standard streams share |
 //! | [`standard`] | standard input, output and log |
 //! | [`reactor`] | [`Reactor`](reactor::Reactor): from ready slots to wakers, timers, and sleep |
@@ -21,7 +21,7 @@
 
 pub mod adaptive_poll;
 pub mod async_stream;
-mod control;
+mod control_client;
 pub mod hal;
 pub mod listener;
 pub mod pipe_end;
@@ -33,7 +33,7 @@ pub mod stream;
 mod tests;
 pub mod waiters;
 
-pub use async_stream::{AsyncStream, OwnedReadHalf, OwnedWriteHalf};
+pub use async_stream::{AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf};
 pub use listener::ArcaTcpListener;
 pub use pipe_end::PipeEnd;
 pub use session::ArcaSession;

@@ -4,8 +4,8 @@
 //! and sleeps only when that finds nothing. Blocking calls and an executor share
 //! it, on any number of sleepers.
 
-use crate::client::adaptive_poll::Patience;
-use crate::client::hal::Platform;
+use crate::client::adaptive_poll::AdaptivePoll;
+use crate::client::hal::Hal;
 use crate::memory::{Arena, ArenaError, ShmOffset};
 use crate::notify::{Counter, NotifyArea, Slot};
 use crate::protocol::layout::MAX_VCPUS;
@@ -37,20 +37,20 @@ pub struct Reactor {
     next_timer: AtomicU64,
     /// One for each sleeper, made once, so that waiting allocates nothing.
     parkers: Vec<Arc<Parker>>,
-    /// How each sleeper looks before it parks. Only that sleeper takes its lock.
-    looks: Vec<Mutex<Look>>,
+    /// Whether and how long each sleeper polls before it parks. Only that sleeper takes its lock.
+    poll_states: Vec<Mutex<PollState>>,
 }
 
-/// How a sleeper looks for something to do before it parks.
-struct Look {
-    patience: Patience,
+/// Whether and how long a sleeper polls before it parks.
+struct PollState {
+    adaptive: AdaptivePoll,
     /// The next time not at all: what is waited for takes its time.
     skip: bool,
 }
 
 struct Shared {
     notify: NotifyArea,
-    platform: Arc<dyn Platform>,
+    hal: Arc<dyn Hal>,
     sleepers: usize,
 }
 
@@ -74,8 +74,8 @@ impl Wake for Parker {
         // before is seen by the poll. The fence in `take` orders the store
         // before the look at the sleeper's flag.
         self.woken.store(true, Ordering::Release);
-        if self.shared.notify.vcpu(self.sleeper).take() {
-            self.shared.platform.kick(self.sleeper);
+        if self.shared.notify.vcpu(self.sleeper).claim_wake() {
+            self.shared.hal.kick(self.sleeper);
         }
     }
 }
@@ -90,12 +90,12 @@ impl Reactor {
     pub fn new(
         arena: &Arena,
         notify_offset: u64,
-        platform: Arc<dyn Platform>,
+        hal: Arc<dyn Hal>,
         sleepers: usize,
     ) -> Result<Arc<Self>, ArenaError> {
         let shared = Arc::new(Shared {
             notify: NotifyArea::join(arena, ShmOffset(notify_offset))?,
-            platform,
+            hal,
             sleepers: sleepers.clamp(1, MAX_VCPUS),
         });
         let parkers = (0..shared.sleepers).map(|sleeper| {
@@ -108,10 +108,10 @@ impl Reactor {
         });
         Ok(Arc::new(Self {
             parkers: parkers.collect(),
-            looks: (0..shared.sleepers)
+            poll_states: (0..shared.sleepers)
                 .map(|_| {
-                    Mutex::new(Look {
-                        patience: Patience::new(shared.platform.poll_limit()),
+                    Mutex::new(PollState {
+                        adaptive: AdaptivePoll::new(shared.hal.poll_limit()),
                         skip: false,
                     })
                 })
@@ -126,7 +126,7 @@ impl Reactor {
 
     /// The sleeper that this code runs on; one past the last is taken as the last.
     fn current(&self) -> usize {
-        self.shared.platform.current().min(self.shared.sleepers - 1)
+        self.shared.hal.current().min(self.shared.sleepers - 1)
     }
 
     /// The arena that the session lives in.
@@ -137,8 +137,8 @@ impl Reactor {
 
     /// The machine underneath.
     #[must_use]
-    pub fn platform(&self) -> &Arc<dyn Platform> {
-        &self.shared.platform
+    pub fn hal(&self) -> &Arc<dyn Hal> {
+        &self.shared.hal
     }
 
     /// Calls `handler` whenever `slot` becomes ready, until
@@ -159,8 +159,8 @@ impl Reactor {
     pub fn notify_monitor(&self, slot: Slot) {
         let notify = &self.shared.notify;
         notify.to_monitor().mark(slot);
-        let counter = if notify.monitor().take() {
-            self.shared.platform.ring_doorbell();
+        let counter = if notify.monitor().claim_wake() {
+            self.shared.hal.ring_doorbell();
             Counter::Doorbells
         } else {
             Counter::Suppressed
@@ -188,12 +188,12 @@ impl Reactor {
     fn fire_timers(&self) -> bool {
         // Relaxed: see `nearest`.
         let nearest = self.nearest.load(Ordering::Relaxed);
-        if nearest == u64::MAX || nearest > self.shared.platform.now() {
+        if nearest == u64::MAX || nearest > self.shared.hal.now() {
             return false;
         }
         let mut any = false;
         loop {
-            let now = self.shared.platform.now();
+            let now = self.shared.hal.now();
             let mut timers = self.timers.lock();
             let due = timers.first_entry().filter(|first| first.key().0 <= now);
             let waker = due.map(|first| first.remove());
@@ -215,20 +215,18 @@ impl Reactor {
     /// Puts the current sleeper to sleep until something may have happened: a
     /// slot is ready, a timer is due, work was queued, or `ready` says so.
     pub fn wait(&self, ready: &dyn Fn() -> bool) {
-        let Shared {
-            notify, platform, ..
-        } = &*self.shared;
+        let Shared { notify, hal, .. } = &*self.shared;
         let current = self.current();
-        let found = || notify.to_guest().any() || ready() || platform.has_work();
-        let look = &self.looks[current];
+        let found = || notify.to_guest().any() || ready() || hal.has_work();
+        let state = &self.poll_states[current];
         let limit = {
-            let mut look = look.lock();
-            match core::mem::take(&mut look.skip) {
+            let mut state = state.lock();
+            match core::mem::take(&mut state.skip) {
                 true => None,
-                false => Some(look.patience.look()),
+                false => Some(state.adaptive.poll_budget()),
             }
         };
-        if limit.is_some_and(|limit| self.look(limit, look, &found)) {
+        if limit.is_some_and(|limit| self.poll_until(limit, state, &found)) {
             return;
         }
         let sleeper = notify.vcpu(current);
@@ -236,9 +234,9 @@ impl Reactor {
         // Relaxed, here and below: `raise` publishes it, and whoever misses what is
         // stored after that wakes us for nothing.
         until.store(u64::MAX, Ordering::Relaxed);
-        sleeper.raise();
+        sleeper.prepare_sleep();
         if !found() {
-            if platform.work_waits() {
+            if hal.work_waits() {
                 // Found by a wake that was for it, and none of ours.
                 self.wake_worker();
             }
@@ -247,49 +245,49 @@ impl Reactor {
             let nearest = self.nearest.load(Ordering::Relaxed);
             until.store(nearest, Ordering::Relaxed);
             let deadline = (nearest != u64::MAX).then_some(nearest);
-            let since = platform.now();
+            let since = hal.now();
             if deadline.is_none_or(|deadline| deadline > since) {
                 notify.count(current, Counter::Parks);
-                platform.park(deadline);
+                hal.park(deadline);
                 if limit == Some(0) {
-                    let slept = platform.now().saturating_sub(since);
-                    look.lock().patience.slept(slept);
+                    let slept = hal.now().saturating_sub(since);
+                    state.lock().adaptive.record_sleep(slept);
                 }
             }
         }
-        sleeper.lower();
+        sleeper.finish_sleep();
     }
 
     /// Says that what the current sleeper is about to wait for takes its time: it
     /// parks at once. A writer that waits for half a ring to drain is woken while
     /// the other half still drains, and looking would take a core from whoever
     /// drains it.
-    pub fn be_patient(&self) {
-        self.looks[self.current()].lock().skip = true;
+    pub fn skip_next_poll(&self) {
+        self.poll_states[self.current()].lock().skip = true;
     }
 
     /// Looks for something to do for at most `limit` nanoseconds, and not past
     /// the nearest timer; whether there was something.
-    fn look(&self, limit: u64, look: &Mutex<Look>, found: &dyn Fn() -> bool) -> bool {
+    fn poll_until(&self, limit: u64, state: &Mutex<PollState>, found: &dyn Fn() -> bool) -> bool {
         if limit == 0 {
             return false;
         }
-        let platform = &self.shared.platform;
+        let hal = &self.shared.hal;
         // Relaxed: see `nearest`.
         let nearest = self.nearest.load(Ordering::Relaxed);
-        let began = platform.now();
+        let began = hal.now();
         let end = began.saturating_add(limit);
         loop {
-            let now = platform.now();
+            let now = hal.now();
             if found() {
-                look.lock().patience.found();
+                state.lock().adaptive.record_hit();
                 return true;
             }
             if now >= nearest {
                 return false;
             }
             if now >= end {
-                look.lock().patience.in_vain();
+                state.lock().adaptive.record_miss();
                 return false;
             }
             core::hint::spin_loop();
@@ -299,19 +297,17 @@ impl Reactor {
     /// Wakes one sleeper that sleeps and may run work, if there is one: for whoever
     /// has queued some.
     pub fn wake_worker(&self) {
-        self.wake_one(|sleeper| self.shared.platform.may_work(sleeper));
+        self.wake_one(|sleeper| self.shared.hal.may_work(sleeper));
     }
 
     /// Wakes the first sleeper that sleeps and is `fit`, if there is one.
     fn wake_one(&self, fit: impl Fn(usize) -> bool) {
-        let Shared {
-            notify, platform, ..
-        } = &*self.shared;
+        let Shared { notify, hal, .. } = &*self.shared;
         for sleeper in 0..self.shared.sleepers {
             let flag = notify.vcpu(sleeper);
             // In this order: what is asked about a sleeper is true while it sleeps.
-            if flag.sleeps() && fit(sleeper) && flag.take() {
-                platform.kick(sleeper);
+            if flag.is_asleep() && fit(sleeper) && flag.claim_wake() {
+                hal.kick(sleeper);
                 return;
             }
         }
@@ -323,7 +319,7 @@ impl Reactor {
     fn hand_on(&self) {
         let Shared {
             notify,
-            platform,
+            hal,
             sleepers,
         } = &*self.shared;
         if *sleepers == 1 {
@@ -332,7 +328,7 @@ impl Reactor {
         if notify.to_guest().any() {
             self.turn();
         }
-        if platform.work_waits() {
+        if hal.work_waits() {
             self.wake_worker();
         }
         // Relaxed: see `nearest` and `wait`.
@@ -342,7 +338,7 @@ impl Reactor {
         }
         let current = self.current();
         let attends = |other: usize| {
-            notify.vcpu(other).sleeps()
+            notify.vcpu(other).is_asleep()
                 && self.parkers[other].until.load(Ordering::Relaxed) <= nearest
         };
         if !(0..*sleepers).any(|other| other != current && attends(other)) {
@@ -351,10 +347,10 @@ impl Reactor {
     }
 
     /// Runs a future to its end on the current sleeper; while it waits, the
-    /// sleeper does other work ([`Platform::work`]), and sleeps when there is
+    /// sleeper does other work ([`Hal::work`]), and sleeps when there is
     /// none.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        let platform = &self.shared.platform;
+        let hal = &self.shared.hal;
         let parker = &self.parkers[self.current()];
         let waker = Waker::from(parker.clone());
         let mut context = Context::from_waker(&waker);
@@ -369,7 +365,7 @@ impl Reactor {
             let mut slept = false;
             // Acquire: pairs with the Release in `wake_by_ref`.
             while !parker.woken.swap(false, Ordering::Acquire) {
-                if !self.turn() && !platform.work() {
+                if !self.turn() && !hal.work() {
                     self.wait(&|| parker.woken.load(Ordering::Acquire));
                     slept = true;
                 }
@@ -381,7 +377,7 @@ impl Reactor {
     }
 
     /// A future that is ready at `deadline`, in nanoseconds of
-    /// [`Platform::now`].
+    /// [`Hal::now`].
     pub fn sleep_until(self: &Arc<Self>, deadline: u64) -> Timer {
         Timer {
             reactor: self.clone(),
@@ -403,7 +399,7 @@ impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.reactor.shared.platform.now() >= self.deadline {
+        if self.reactor.shared.hal.now() >= self.deadline {
             return Poll::Ready(());
         }
         let key = match self.key {

@@ -1,6 +1,6 @@
 //! A session with the monitor.
 
-use super::control::{Call, Control};
+use super::control_client::{Call, ControlClient};
 use super::{ArcaTcpListener, ArcaTcpStream, PipeEnd};
 use crate::client::reactor::Reactor;
 use crate::errno::Errno;
@@ -49,7 +49,7 @@ use core::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct ArcaSession {
-    control: Arc<Control>,
+    control: Arc<ControlClient>,
 }
 
 impl ArcaSession {
@@ -60,7 +60,7 @@ impl ArcaSession {
     ///
     /// [`PipeError`] if the place cannot be one of a pipe.
     pub fn open(reactor: &Arc<Reactor>, control: PipePlace) -> Result<Self, PipeError> {
-        let control = Control::join(reactor, control)?;
+        let control = ControlClient::join(reactor, control)?;
         // Nothing waits for the answer: a monitor that does not know a request
         // says so in its reply to that request.
         control.post(Request::Hello {
@@ -68,7 +68,7 @@ impl ArcaSession {
             features: feature::ALL,
         });
         // The first doorbell ends the monitor's polling for good.
-        reactor.platform().ring_doorbell();
+        reactor.hal().ring_doorbell();
         Ok(Self { control })
     }
 
@@ -209,7 +209,7 @@ impl ArcaSession {
         listener.accept()
     }
 
-    pub(super) fn control(&self) -> &Arc<Control> {
+    pub(super) fn control(&self) -> &Arc<ControlClient> {
         &self.control
     }
 
@@ -254,7 +254,7 @@ impl ArcaSession {
         future: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let deadline = self.reactor().platform().now().saturating_add(nanos);
+        let deadline = self.reactor().hal().now().saturating_add(nanos);
         let mut timer = pin!(self.reactor().sleep_until(deadline));
         let mut future = pin!(future);
         poll_fn(|context| {

@@ -1,7 +1,7 @@
 //! A connected socket, blocking.
 
 use super::pipe_end::{PipeEnd, Take};
-use super::{ArcaSession, AsyncStream, OwnedReadHalf, OwnedWriteHalf};
+use super::{ArcaSession, AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
@@ -243,8 +243,8 @@ impl ArcaTcpStream {
 
     /// The connection for tasks.
     #[must_use]
-    pub fn into_async(self) -> AsyncStream {
-        AsyncStream { core: self.core }
+    pub fn into_async(self) -> AsyncTcpStream {
+        AsyncTcpStream { core: self.core }
     }
 
     /// The two directions, to be used and dropped apart. Dropping the write half

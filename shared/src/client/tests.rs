@@ -6,7 +6,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::pipe::BidirectionalPipe;
 use crate::protocol::message::{Name, Reply, Request, SocketOption, Target};
-use crate::testing::machine::Event;
+use crate::testing::hal::Event;
 use crate::testing::peer::{LOCAL, Peer, REMOTE, address};
 use alloc::sync::Arc;
 use core::net::SocketAddr;
@@ -28,7 +28,7 @@ fn remote() -> SocketAddr {
 /// While the caller is parked, takes this one request and answers it.
 fn answer(peer: &Arc<Peer>, request: Request, reply: Reply) {
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         let (id, found) = other.request();
         assert_eq!(found, request);
         other.reply(id, reply);

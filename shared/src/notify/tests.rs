@@ -48,11 +48,11 @@ fn marks_out_of_range_and_stray_bits_are_dropped() {
 fn only_one_sender_takes_a_flag_down() {
     let arena = test_arena(256);
     let area = NotifyArea::join(&arena, ShmOffset(0)).expect("fits");
-    assert!(!area.vcpu(3).take());
-    area.vcpu(3).raise();
-    assert!(!area.vcpu(2).take() && !area.monitor().take());
-    assert!(area.vcpu(3).take());
-    assert!(!area.vcpu(3).take());
+    assert!(!area.vcpu(3).claim_wake());
+    area.vcpu(3).prepare_sleep();
+    assert!(!area.vcpu(2).claim_wake() && !area.monitor().claim_wake());
+    assert!(area.vcpu(3).claim_wake());
+    assert!(!area.vcpu(3).claim_wake());
 }
 
 #[test]
@@ -98,14 +98,14 @@ fn an_area_is_laid_out_as_documented() {
         let word: &AtomicU64 = unsafe { address.cast().as_ref() };
         word.load(Ordering::Relaxed)
     };
-    area.monitor().raise();
+    area.monitor().prepare_sleep();
     assert_eq!(word(0), 1);
     for vcpu in 0..MAX_VCPUS {
-        area.vcpu(vcpu).raise();
+        area.vcpu(vcpu).prepare_sleep();
         assert_eq!(word(64 * (1 + vcpu as u64)), 1);
     }
-    area.vcpu(MAX_VCPUS - 1).lower();
-    area.vcpu(MAX_VCPUS + 7).raise();
+    area.vcpu(MAX_VCPUS - 1).finish_sleep();
+    area.vcpu(MAX_VCPUS + 7).prepare_sleep();
     assert_eq!(word(64 * MAX_VCPUS as u64), 1);
 
     let counters = [Counter::Doorbells, Counter::Suppressed, Counter::Parks];
@@ -160,15 +160,15 @@ fn marks_of_another_word_of_the_summary_are_found() {
 fn a_flag_is_up_until_it_is_lowered_or_taken() {
     let word = AtomicU32::new(0);
     let sleeper = Sleeper::new(&word);
-    assert!(!sleeper.sleeps());
-    sleeper.raise();
-    assert!(sleeper.sleeps() && sleeper.sleeps());
-    sleeper.lower();
-    assert!(!sleeper.sleeps() && !sleeper.take());
-    sleeper.raise();
-    assert!(sleeper.take() && !sleeper.sleeps());
+    assert!(!sleeper.is_asleep());
+    sleeper.prepare_sleep();
+    assert!(sleeper.is_asleep() && sleeper.is_asleep());
+    sleeper.finish_sleep();
+    assert!(!sleeper.is_asleep() && !sleeper.claim_wake());
+    sleeper.prepare_sleep();
+    assert!(sleeper.claim_wake() && !sleeper.is_asleep());
     // Whatever else stands there is not a sleeper.
     word.store(2, Ordering::Relaxed);
-    assert!(!sleeper.sleeps() && !sleeper.take());
+    assert!(!sleeper.is_asleep() && !sleeper.claim_wake());
     assert_eq!(word.load(Ordering::Relaxed), 2);
 }

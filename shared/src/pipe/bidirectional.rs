@@ -2,7 +2,7 @@
 
 use super::{PipeError, PipePlace, Read, RingSize, Write};
 use crate::memory::{Arena, ShmOffset};
-use crate::ring::{ArenaRing, Consumer, Lie, Producer, RingError, RingHeader};
+use crate::ring::{ArenaRing, Consumer, InvalidCursor, Producer, RingError, RingHeader};
 
 /// The two ends of a pipe, by whose they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl Read for BidirectionalPipe {
         self.incoming.read(target)
     }
 
-    fn is_at_end(&mut self) -> Result<bool, Lie> {
+    fn is_at_end(&mut self) -> Result<bool, InvalidCursor> {
         self.incoming.is_at_end()
     }
 }

@@ -5,7 +5,7 @@
 //! here once. How to wait is the end's own affair; one that knows nothing better
 //! spins, ever longer.
 
-use crate::ring::{Consumer, Lie, Producer, RingError, RingMemory};
+use crate::ring::{Consumer, InvalidCursor, Producer, RingError, RingMemory};
 
 /// A transfer that was not carried to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,15 +34,15 @@ pub trait Read {
     /// # Errors
     ///
     /// [`RingError::WouldBlock`] if nothing is there, be it that the stream is at
-    /// its end; [`RingError::Lie`].
+    /// its end; [`RingError::InvalidCursor`].
     fn read(&mut self, target: &mut [u8]) -> Result<usize, RingError>;
 
     /// Whether the writer has closed and everything is read.
     ///
     /// # Errors
     ///
-    /// A [`Lie`].
-    fn is_at_end(&mut self) -> Result<bool, Lie>;
+    /// A [`InvalidCursor`].
+    fn is_at_end(&mut self) -> Result<bool, InvalidCursor>;
 
     /// Waits for data, or for a while; `waits` is how many waits in a row found
     /// none. Spins unless an end knows better.
@@ -55,7 +55,7 @@ pub trait Read {
     ///
     /// # Errors
     ///
-    /// [`RingError::Lie`].
+    /// [`RingError::InvalidCursor`].
     fn read_some(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
         let mut waits = 0;
         loop {
@@ -76,7 +76,7 @@ pub trait Read {
     ///
     /// # Errors
     ///
-    /// [`Incomplete`], with the bytes that came before the [`Lie`].
+    /// [`Incomplete`], with the bytes that came before the [`InvalidCursor`].
     fn read_full(&mut self, target: &mut [u8]) -> Result<usize, Incomplete> {
         let mut moved = 0;
         while moved < target.len() {
@@ -97,7 +97,7 @@ pub trait Write {
     /// # Errors
     ///
     /// [`RingError::WouldBlock`] if there is no room, [`RingError::WriteClosed`] if
-    /// either end has closed, [`RingError::Lie`].
+    /// either end has closed, [`RingError::InvalidCursor`].
     fn write(&mut self, source: &[u8]) -> Result<usize, RingError>;
 
     /// Waits for room, or for a while; `waits` is how many waits in a row found
@@ -111,7 +111,7 @@ pub trait Write {
     /// # Errors
     ///
     /// [`Incomplete`], with the bytes that were put before the reader closed, or
-    /// the [`Lie`].
+    /// the [`InvalidCursor`].
     fn write_all(&mut self, source: &[u8]) -> Result<(), Incomplete> {
         let (mut moved, mut waits) = (0, 0);
         while moved < source.len() {
@@ -133,7 +133,7 @@ impl<M: RingMemory> Read for Consumer<M> {
         Self::read(self, target)
     }
 
-    fn is_at_end(&mut self) -> Result<bool, Lie> {
+    fn is_at_end(&mut self) -> Result<bool, InvalidCursor> {
         Self::is_at_end(self)
     }
 }

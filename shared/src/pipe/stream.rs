@@ -4,7 +4,7 @@
 //! no slot and ring no doorbell. They are for a peer whose session is in polling
 //! mode, as that of every peer that knows only the draft is. Sockets of a session
 //! that sleeps and is woken are [`crate::client`]'s: `ArcaTcpStream` is there what
-//! [`SyncStream`] is here, and `net::AsyncStream` what [`AsyncStream`] is.
+//! [`SyncStream`] is here, and `net::AsyncTcpStream` what [`AsyncStream`] is.
 
 use super::{BidirectionalPipe, Incomplete, Read, Write};
 use crate::memory::ShmOffset;
@@ -156,7 +156,7 @@ impl SyncStream {
     /// # Errors
     ///
     /// [`Incomplete`], with how much was taken: [`RingError::WriteClosed`], also
-    /// for an empty buffer, or [`RingError::Lie`].
+    /// for an empty buffer, or [`RingError::InvalidCursor`].
     pub fn send(&mut self, buffer: &[u8]) -> Result<(), Incomplete> {
         self.0.before_send()?;
         let result = self.0.0.write_all(buffer);
@@ -168,7 +168,7 @@ impl SyncStream {
     ///
     /// # Errors
     ///
-    /// [`RingError::Lie`], after the bytes that came before it.
+    /// [`RingError::InvalidCursor`], after the bytes that came before it.
     pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, RingError> {
         if self.0.reads_no_more() {
             return Ok(0);
@@ -182,7 +182,7 @@ impl SyncStream {
     ///
     /// # Errors
     ///
-    /// [`RingError::Lie`].
+    /// [`RingError::InvalidCursor`].
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RingError> {
         if self.0.reads_no_more() {
             return Ok(0);
@@ -263,7 +263,7 @@ impl AsyncStream {
                     context.waker().wake_by_ref();
                     Poll::Pending
                 }
-                Err(lie) => Poll::Ready(Err(lie.into())),
+                Err(invalid) => Poll::Ready(Err(invalid.into())),
             }
         })
         .await

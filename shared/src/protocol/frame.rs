@@ -9,7 +9,7 @@
 //!
 //! See PROTOCOL.md, "Frames".
 
-use crate::ring::{Arm, Consumer, Lie, Producer, RingError, RingMemory};
+use crate::ring::{Arm, Consumer, InvalidCursor, Producer, RingError, RingMemory};
 
 /// Bytes before a frame's payload.
 pub const HEADER_LEN: usize = 7;
@@ -34,7 +34,7 @@ pub enum FrameError {
     },
     /// The control ring itself is broken.
     #[error("control ring: {0}")]
-    Ring(#[from] Lie),
+    Ring(#[from] InvalidCursor),
 }
 
 /// What [`Frame::take_or_arm`] found in a ring.
@@ -158,7 +158,7 @@ impl Frame {
         let mut buffer = [0; MAX_FRAME];
         let len = match ring.peek(&mut buffer) {
             Ok(len) => len,
-            Err(RingError::Lie(lie)) => return Err(lie.into()),
+            Err(RingError::InvalidCursor(invalid)) => return Err(invalid.into()),
             Err(_) => return Ok(None),
         };
         let Some(frame) = Self::decode(&buffer[..len])? else {
@@ -286,11 +286,11 @@ mod tests {
         frame.encode(&mut wire).expect("its length");
         for part in [&wire[..3], &wire[3..12]] {
             requests.write(part).expect("room");
-            assert!(requests.take_data_wanted());
+            assert!(requests.should_notify_data());
             assert_eq!(Frame::take_or_arm(ring), Ok(Next::Armed));
         }
         requests.write(&wire[12..]).expect("room");
-        assert!(requests.take_data_wanted());
+        assert!(requests.should_notify_data());
         requests.write(&wire[..5]).expect("room");
         requests.close();
         assert_eq!(Frame::take_or_arm(ring), Ok(Next::Frame(frame)));

@@ -1,6 +1,6 @@
 //! The reading end of a ring.
 
-use super::{ArenaRing, Arm, Close, Lie, Parts, RingError, RingMemory};
+use super::{ArenaRing, Arm, Close, InvalidCursor, Parts, RingError, RingMemory};
 use crate::sync::{Ordering, fence};
 
 /// The one reader of a ring.
@@ -54,14 +54,14 @@ impl<M: RingMemory> Consumer<M> {
     ///
     /// # Errors
     ///
-    /// [`Lie::WriteCursor`] if that cursor cannot be true.
-    pub fn available(&mut self) -> Result<usize, Lie> {
+    /// [`InvalidCursor::Write`] if that cursor cannot be true.
+    pub fn available(&mut self) -> Result<usize, InvalidCursor> {
         // Acquire: pairs with the producer's Release store in `commit`; the
         // bytes before the cursor are there.
         let found = self.memory.header().write_cursor.load(Ordering::Acquire);
         let (low, high) = (self.write_seen, self.cursor + self.capacity() as u64);
         if found < low || found > high {
-            return Err(Lie::WriteCursor { found, low, high });
+            return Err(InvalidCursor::Write { found, low, high });
         }
         self.write_seen = found;
         Ok(self.seen())
@@ -73,7 +73,7 @@ impl<M: RingMemory> Consumer<M> {
     /// # Errors
     ///
     /// As [`Consumer::available`].
-    pub fn available_for(&mut self, wanted: usize) -> Result<usize, Lie> {
+    pub fn available_for(&mut self, wanted: usize) -> Result<usize, InvalidCursor> {
         match self.seen() {
             seen if seen >= wanted => Ok(seen),
             _ => self.available(),
@@ -86,7 +86,7 @@ impl<M: RingMemory> Consumer<M> {
     ///
     /// [`RingError::WouldBlock`] if the ring is empty, which is also how a ring
     /// at its end looks ([`Consumer::is_at_end`] tells them apart);
-    /// [`RingError::Lie`].
+    /// [`RingError::InvalidCursor`].
     pub fn read(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
         let len = self.peek(target)?;
         self.consume(len);
@@ -178,7 +178,7 @@ impl<M: RingMemory> Consumer<M> {
     /// # Errors
     ///
     /// As [`Consumer::available`].
-    pub fn is_at_end(&mut self) -> Result<bool, Lie> {
+    pub fn is_at_end(&mut self) -> Result<bool, InvalidCursor> {
         Ok(self.is_writer_closed() && self.available()? == 0)
     }
 
@@ -191,10 +191,10 @@ impl<M: RingMemory> Consumer<M> {
     /// # Errors
     ///
     /// As [`Consumer::available`].
-    pub fn arm_data(&mut self, more_than: usize) -> Result<Arm, Lie> {
+    pub fn arm_data(&mut self, more_than: usize) -> Result<Arm, InvalidCursor> {
         let header = self.memory.header();
         header.data_wanted.store(1, Ordering::Relaxed);
-        // Pairs with the fence in `Producer::take_data_wanted`: either the
+        // Pairs with the fence in `Producer::should_notify_data`: either the
         // producer sees the flag, or the loads below see its cursor and its close.
         fence(Ordering::SeqCst);
         let ready = self.available()? > more_than || self.is_writer_closed();
@@ -205,7 +205,7 @@ impl<M: RingMemory> Consumer<M> {
     /// and there is at least `enough` of it; the wish is then taken down. Asking
     /// for half the ring, rather than for a byte, keeps a writer asleep until
     /// its next turn is worth a wake-up.
-    pub fn take_room_wanted(&self, enough: usize) -> bool {
+    pub fn should_notify_room(&self, enough: usize) -> bool {
         // The fence pairs with the one in `Producer::arm_room`.
         fence(Ordering::SeqCst);
         let header = self.memory.header();
@@ -245,7 +245,7 @@ impl Consumer<ArenaRing> {
     /// # Errors
     ///
     /// As [`Consumer::available`].
-    pub fn data_parts(&mut self, limit: usize) -> Result<Parts, Lie> {
+    pub fn data_parts(&mut self, limit: usize) -> Result<Parts, InvalidCursor> {
         let len = self.available()?.min(limit);
         Ok(self.memory.parts(self.position, len))
     }

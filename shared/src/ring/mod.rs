@@ -8,7 +8,7 @@
 //! shared memory is, for its owner, write-only. The peer's cursor is read once
 //! into a local and must pass a check (it moves forward, and not past what is
 //! possible) before anything is done with it. A peer that breaks that rule gets
-//! [`RingError::Lie`].
+//! [`RingError::InvalidCursor`].
 //!
 //! # Memory ordering
 //!
@@ -55,15 +55,15 @@ pub enum RingError {
     WriteClosed,
     /// The peer broke a rule of the ring; the connection cannot go on.
     #[error("{0}")]
-    Lie(#[from] Lie),
+    InvalidCursor(#[from] InvalidCursor),
 }
 
 /// A cursor that its owner cannot truthfully have stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lie {
+pub enum InvalidCursor {
     /// write_cursor went back, or past what the ring can hold.
     #[error("write_cursor says {found}, but must lie in {low}..={high}")]
-    WriteCursor {
+    Write {
         /// The value found in shared memory.
         found: u64,
         /// The lowest value it can have.
@@ -73,7 +73,7 @@ pub enum Lie {
     },
     /// read_cursor went back, or past what was written.
     #[error("read_cursor says {found}, but must lie in {low}..={high}")]
-    ReadCursor {
+    Read {
         /// The value found in shared memory.
         found: u64,
         /// The lowest value it can have.

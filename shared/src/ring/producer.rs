@@ -1,6 +1,6 @@
 //! The writing end of a ring.
 
-use super::{ArenaRing, Arm, Close, Lie, Parts, RingError, RingMemory};
+use super::{ArenaRing, Arm, Close, InvalidCursor, Parts, RingError, RingMemory};
 use crate::sync::{Ordering, fence};
 
 /// The one writer of a ring.
@@ -54,14 +54,14 @@ impl<M: RingMemory> Producer<M> {
     ///
     /// # Errors
     ///
-    /// [`Lie::ReadCursor`] if that cursor cannot be true.
-    pub fn free(&mut self) -> Result<usize, Lie> {
+    /// [`InvalidCursor::Read`] if that cursor cannot be true.
+    pub fn free(&mut self) -> Result<usize, InvalidCursor> {
         // Acquire: pairs with the consumer's Release store in `consume`; what it
         // read before is really read, and may be overwritten.
         let found = self.memory.header().read_cursor.load(Ordering::Acquire);
         let (low, high) = (self.read_seen, self.cursor);
         if found < low || found > high {
-            return Err(Lie::ReadCursor { found, low, high });
+            return Err(InvalidCursor::Read { found, low, high });
         }
         self.read_seen = found;
         Ok(self.room())
@@ -78,7 +78,7 @@ impl<M: RingMemory> Producer<M> {
     /// # Errors
     ///
     /// As [`Producer::free`].
-    pub fn free_for(&mut self, wanted: usize) -> Result<usize, Lie> {
+    pub fn free_for(&mut self, wanted: usize) -> Result<usize, InvalidCursor> {
         match self.room() {
             room if room >= wanted => Ok(room),
             _ => self.free(),
@@ -90,7 +90,7 @@ impl<M: RingMemory> Producer<M> {
     /// # Errors
     ///
     /// [`RingError::WouldBlock`] if the ring is full, [`RingError::WriteClosed`]
-    /// if either end has closed, [`RingError::Lie`].
+    /// if either end has closed, [`RingError::InvalidCursor`].
     pub fn write(&mut self, source: &[u8]) -> Result<usize, RingError> {
         if self.closed || self.is_reader_closed() {
             return Err(RingError::WriteClosed);
@@ -175,10 +175,10 @@ impl<M: RingMemory> Producer<M> {
     /// # Errors
     ///
     /// As [`Producer::free`].
-    pub fn arm_room(&mut self, at_least: usize) -> Result<Arm, Lie> {
+    pub fn arm_room(&mut self, at_least: usize) -> Result<Arm, InvalidCursor> {
         let header = self.memory.header();
         header.room_wanted.store(1, Ordering::Relaxed);
-        // Pairs with the fence in `Consumer::take_room_wanted`: either the
+        // Pairs with the fence in `Consumer::should_notify_room`: either the
         // consumer sees the flag, or the loads below see its cursor and its close.
         fence(Ordering::SeqCst);
         let ready = self.free()? >= at_least || self.is_reader_closed();
@@ -187,7 +187,7 @@ impl<M: RingMemory> Producer<M> {
 
     /// Whether the reader wants to be told of what was just published; the wish
     /// is taken down.
-    pub fn take_data_wanted(&self) -> bool {
+    pub fn should_notify_data(&self) -> bool {
         // The fence pairs with the one in `Consumer::arm_data`.
         fence(Ordering::SeqCst);
         let wanted = &self.memory.header().data_wanted;
@@ -220,7 +220,7 @@ impl Producer<ArenaRing> {
     /// # Errors
     ///
     /// As [`Producer::free`].
-    pub fn room_parts(&mut self, limit: usize) -> Result<Parts, Lie> {
+    pub fn room_parts(&mut self, limit: usize) -> Result<Parts, InvalidCursor> {
         let len = self.free()?.min(limit);
         Ok(self.memory.parts(self.position, len))
     }

@@ -1,4 +1,4 @@
-//! Tests of the ring over plain memory: against a model, and against lies.
+//! Tests of the ring over plain memory: against a model, and against invalid cursors.
 
 use super::*;
 use crate::sync::Ordering;
@@ -59,7 +59,7 @@ proptest! {
 
     /// Whatever stands in the cursors, an end says so or stays inside its data.
     #[test]
-    fn cursor_lies_are_refused(write in any::<u64>(), read in any::<u64>()) {
+    fn invalid_cursors_are_refused(write in any::<u64>(), read in any::<u64>()) {
         let (memory, mut producer, mut consumer) = ring(16);
         producer.write(&[1; 10]).expect("room");
         consumer.read(&mut [0; 4]).expect("data");
@@ -71,7 +71,7 @@ proptest! {
 }
 
 #[test]
-fn a_cursor_that_goes_back_is_a_lie() {
+fn a_cursor_that_goes_back_is_invalid() {
     let (memory, mut producer, mut consumer) = ring(16);
     producer.write(&[1; 10]).expect("room");
     consumer.read(&mut [0; 8]).expect("data");
@@ -79,7 +79,7 @@ fn a_cursor_that_goes_back_is_a_lie() {
     header(&memory).read_cursor.store(7, Ordering::Relaxed);
     assert_eq!(
         producer.free(),
-        Err(Lie::ReadCursor {
+        Err(InvalidCursor::Read {
             found: 7,
             low: 8,
             high: 10
@@ -110,15 +110,15 @@ fn the_end_comes_after_the_last_byte() {
 }
 
 #[test]
-fn a_wish_for_room_waits_for_enough() {
+fn a_request_for_room_waits_for_enough() {
     let (_memory, mut producer, mut consumer) = ring(16);
     producer.write(&[7; 16]).expect("room");
     assert_eq!(producer.arm_room(1), Ok(Arm::Armed));
     consumer.read(&mut [0; 7]).expect("data");
-    assert!(!consumer.take_room_wanted(8));
+    assert!(!consumer.should_notify_room(8));
     consumer.read(&mut [0; 1]).expect("data");
-    assert!(consumer.take_room_wanted(8));
-    assert!(!consumer.take_room_wanted(8));
+    assert!(consumer.should_notify_room(8));
+    assert!(!consumer.should_notify_room(8));
 }
 
 #[test]
@@ -204,13 +204,13 @@ fn nothing_is_put_for_a_reader_that_closed() {
 }
 
 #[test]
-fn a_wish_is_granted_once() {
+fn a_request_is_taken_once() {
     let (memory, mut producer, mut consumer) = ring(16);
-    assert!(!producer.take_data_wanted() && !consumer.take_room_wanted(1));
+    assert!(!producer.should_notify_data() && !consumer.should_notify_room(1));
     assert_eq!(consumer.arm_data(0), Ok(Arm::Armed));
     assert_eq!(producer.arm_room(16), Ok(Arm::Ready));
-    assert!(producer.take_data_wanted() && consumer.take_room_wanted(1));
-    assert!(!producer.take_data_wanted() && !consumer.take_room_wanted(1));
+    assert!(producer.should_notify_data() && consumer.should_notify_room(1));
+    assert!(!producer.should_notify_data() && !consumer.should_notify_room(1));
     assert_eq!(header(&memory).data_wanted.load(Ordering::Relaxed), 0);
     assert_eq!(header(&memory).room_wanted.load(Ordering::Relaxed), 0);
 }
@@ -219,7 +219,7 @@ fn a_wish_is_granted_once() {
 fn more_room_than_a_ring_has_is_never_waited_for() {
     let (_memory, mut producer, consumer) = ring(16);
     assert_eq!(producer.arm_room(17), Ok(Arm::Armed));
-    assert!(consumer.take_room_wanted(17));
+    assert!(consumer.should_notify_room(17));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_reader_arms_unless_there_is_more_data_or_the_end() {
     let (memory, mut producer, mut consumer) = ring(16);
     assert_eq!(consumer.arm_data(0), Ok(Arm::Armed));
     producer.write(b"part").expect("room");
-    assert!(producer.take_data_wanted());
+    assert!(producer.should_notify_data());
     assert_eq!(consumer.arm_data(0), Ok(Arm::Ready));
     // An incomplete message: only more than its bytes is worth a wake-up.
     assert_eq!(consumer.arm_data(4), Ok(Arm::Armed));
@@ -238,8 +238,8 @@ fn a_reader_arms_unless_there_is_more_data_or_the_end() {
     producer.close();
     assert_eq!(consumer.arm_data(5), Ok(Arm::Ready));
     header(&memory).write_cursor.store(99, Ordering::Relaxed);
-    let lie = consumer.arm_data(5).expect_err("more than the ring holds");
-    assert_eq!(consumer.available(), Err(lie));
+    let invalid = consumer.arm_data(5).expect_err("more than the ring holds");
+    assert_eq!(consumer.available(), Err(invalid));
 }
 
 #[test]
@@ -248,14 +248,14 @@ fn a_writer_arms_unless_there_is_room_enough_or_no_reader() {
     producer.write(&[7; 16]).expect("room");
     assert_eq!(producer.arm_room(1), Ok(Arm::Armed));
     consumer.read(&mut [0; 4]).expect("data");
-    assert!(consumer.take_room_wanted(1));
+    assert!(consumer.should_notify_room(1));
     assert_eq!(producer.arm_room(4), Ok(Arm::Ready));
     assert_eq!(producer.arm_room(5), Ok(Arm::Armed));
     consumer.close();
     assert_eq!(producer.arm_room(5), Ok(Arm::Ready));
     header(&memory).read_cursor.store(99, Ordering::Relaxed);
-    let lie = producer.arm_room(1).expect_err("more than was written");
-    assert_eq!(producer.free(), Err(lie));
+    let invalid = producer.arm_room(1).expect_err("more than was written");
+    assert_eq!(producer.free(), Err(invalid));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_request_stands_whether_or_not_it_was_needed() {
     producer.write(b"here").expect("room");
     assert_eq!(consumer.arm_data(0), Ok(Arm::Ready));
     assert_eq!(producer.arm_room(1), Ok(Arm::Ready));
-    assert!(producer.take_data_wanted() && consumer.take_room_wanted(1));
+    assert!(producer.should_notify_data() && consumer.should_notify_room(1));
 }
 
 #[test]
@@ -272,11 +272,11 @@ fn a_write_cursor_past_the_ring_leaves_no_room_to_tell_of() {
     let (memory, mut producer, consumer) = ring(16);
     assert_eq!(producer.arm_room(1), Ok(Arm::Ready));
     header(&memory).write_cursor.store(17, Ordering::Relaxed);
-    assert!(!consumer.take_room_wanted(1));
+    assert!(!consumer.should_notify_room(1));
     header(&memory).write_cursor.store(16, Ordering::Relaxed);
-    assert!(!consumer.take_room_wanted(1));
+    assert!(!consumer.should_notify_room(1));
     header(&memory).write_cursor.store(15, Ordering::Relaxed);
-    assert!(consumer.take_room_wanted(1));
+    assert!(consumer.should_notify_room(1));
 }
 
 #[test]

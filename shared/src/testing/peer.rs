@@ -1,8 +1,8 @@
 //! A monitor that does what the test says.
 
-use super::machine::Machine;
+use super::hal::TestHal;
 use super::test_arena;
-use crate::client::hal::Platform;
+use crate::client::hal::Hal;
 use crate::client::reactor::Reactor;
 use crate::client::{ArcaSession, ArcaTcpStream};
 use crate::memory::BuddyAllocator;
@@ -18,10 +18,10 @@ use alloc::vec::Vec;
 use allocator_api2::alloc::{Allocator, Layout};
 use std::sync::Mutex;
 
-/// The other side of everything: the machine, the arena, and the monitor's end
+/// The other side of everything: the hal, the arena, and the monitor's end
 /// of the control pipe.
 pub(crate) struct Peer {
-    pub(crate) machine: Arc<Machine>,
+    pub(crate) hal: Arc<TestHal>,
     pub(crate) notify: NotifyArea,
     pub(crate) reactor: Arc<Reactor>,
     pub(crate) control: PipePlace,
@@ -40,19 +40,18 @@ pub(crate) fn address(address: ([u8; 4], u16)) -> Address {
 
 impl Peer {
     /// A peer whose control rings have that capacity.
-    pub(crate) fn new(machine: Machine, sleepers: usize, control: u64) -> Arc<Self> {
-        let machine = Arc::new(machine);
+    pub(crate) fn new(hal: TestHal, sleepers: usize, control: u64) -> Arc<Self> {
+        let hal = Arc::new(hal);
         let arena = test_arena(256);
         let allocator = BuddyAllocator::new(arena.clone());
         let size = NotifyArea::required_size(arena.len());
         let layout = Layout::from_size_align(size, 64).expect("small");
         let area = allocator.allocate_zeroed(layout).expect("fits");
         let offset = arena.to_offset(area.cast()).expect("ours");
-        let platform: Arc<dyn Platform> = machine.clone();
-        let reactor = Reactor::new(&arena, offset.0, platform, sleepers).expect("fits");
+        let reactor = Reactor::new(&arena, offset.0, hal.clone(), sleepers).expect("fits");
         let control = pipe_of(&allocator, control);
         Arc::new(Self {
-            machine,
+            hal,
             notify: NotifyArea::join(&arena, offset).expect("fits"),
             reactor,
             control,
@@ -64,7 +63,7 @@ impl Peer {
 
     /// A peer of a single sleeper that never looks before it parks.
     pub(crate) fn simple() -> Arc<Self> {
-        Self::new(Machine::default(), 1, 4072)
+        Self::new(TestHal::default(), 1, 4072)
     }
 
     /// Opens the session of this peer and takes its hello.
@@ -76,7 +75,7 @@ impl Peer {
             "{requests:?}"
         );
         self.told();
-        self.machine.events();
+        self.hal.events();
         session
     }
 
@@ -153,14 +152,14 @@ impl Peer {
     ) -> (ArcaTcpStream, BidirectionalPipe) {
         let (place, end) = self.pipe(ring_size);
         let peer = self.clone();
-        self.machine.while_parked(move || {
+        self.hal.while_parked(move || {
             let (id, request) = peer.request();
             assert_eq!(request, Request::ConnectTo(address(REMOTE)));
             peer.reply(id, Self::connected(place));
         });
         let stream = session.connect(REMOTE.into()).expect("connects");
         self.told();
-        self.machine.events();
+        self.hal.events();
         (stream, end)
     }
 
@@ -168,9 +167,9 @@ impl Peer {
     pub(crate) fn tell(&self, pipe: PipePlace) {
         let slot = Slot::from(ShmOffset(pipe.shm_offset));
         self.notify.to_guest().mark(slot);
-        let asleep = (0..self.sleepers).find(|&vcpu| self.notify.vcpu(vcpu).take());
+        let asleep = (0..self.sleepers).find(|&vcpu| self.notify.vcpu(vcpu).claim_wake());
         if let Some(vcpu) = asleep {
-            self.machine.kick(vcpu);
+            self.hal.kick(vcpu);
         }
     }
 

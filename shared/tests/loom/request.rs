@@ -1,7 +1,7 @@
 //! A monitor that sleeps, and the handles that want it to end.
 
 use super::{catches, explore, planted};
-use arca_shared::notify::request::Wish;
+use arca_shared::notify::request::SleeperRequest;
 use arca_shared::sync::{AtomicU32, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -44,7 +44,7 @@ impl Epoll {
 }
 
 struct Session {
-    wish: Wish,
+    request: SleeperRequest,
     epoll: Epoll,
     /// What the guest wrote before somebody said that it was gone.
     written: AtomicU32,
@@ -53,11 +53,11 @@ struct Session {
 impl Session {
     fn want(&self, urgency: u8) {
         let wake = || self.epoll.give(|edges| edges.wake = true);
-        if planted("the edge before the wish") {
+        if planted("the edge before the request") {
             wake();
-            self.wish.raise(urgency, || {});
+            self.request.post(urgency, || {});
         } else {
-            self.wish.raise(urgency, wake);
+            self.request.post(urgency, wake);
         }
     }
 
@@ -71,14 +71,14 @@ impl Session {
         let mut busy = true;
         loop {
             if look_early {
-                heard = self.wish.heard();
+                heard = self.request.posted();
             }
             if look_early && heard == ABORT {
                 return;
             }
             let edges = told.take().unwrap_or_else(|| self.epoll.poll());
             if edges.wake && !look_early {
-                heard = self.wish.heard();
+                heard = self.request.posted();
             }
             if heard >= STOP {
                 assert_eq!(self.written.load(Ordering::Relaxed), 1);
@@ -94,13 +94,13 @@ impl Session {
 }
 
 /// One handle stops, another aborts, and the guest rings once: the monitor hears the
-/// abort. A wish that is forgotten is a deadlock, which loom reports. At most 3
+/// abort. A request that is forgotten is a deadlock, which loom reports. At most 3
 /// preemptions.
 #[test]
-fn a_wish_is_heard() {
+fn what_was_posted_is_heard() {
     explore(3, || {
         let session = Arc::new(Session {
-            wish: Wish::default(),
+            request: SleeperRequest::default(),
             epoll: Epoll::default(),
             written: AtomicU32::new(0),
         });
@@ -119,8 +119,8 @@ fn a_wish_is_heard() {
 }
 
 #[test]
-fn planted_in_a_wish() {
-    let model = "wish::a_wish_is_heard";
+fn planted_in_a_request() {
+    let model = "request::what_was_posted_is_heard";
     catches("a look before the edge is consumed", model);
-    catches("the edge before the wish", model);
+    catches("the edge before the request", model);
 }

@@ -26,7 +26,7 @@ mod memory;
 mod pipes;
 
 use alloc::vec::Vec;
-use arca_guest::net::{AsyncStream, Ipv4Addr, SocketAddr, connect_async};
+use arca_guest::net::{AsyncTcpStream, Ipv4Addr, SocketAddr, connect_async};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::time::{Duration, Instant};
 use arca_guest::{args, block_on, eprintln, println};
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
 }
 
 /// Opens connections, so that there is something to break, and frees some.
-fn connections(attack: &Attack, count: usize) -> Vec<AsyncStream> {
+fn connections(attack: &Attack, count: usize) -> Vec<AsyncTcpStream> {
     let connect = async {
         let mut streams = Vec::new();
         for _ in 0..count {

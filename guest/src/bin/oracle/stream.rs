@@ -2,7 +2,7 @@
 
 use crate::{Guest, checked};
 use alloc::sync::Arc;
-use arca_guest::net::{AsyncStream, Errno, Shutdown, SocketAddr, TcpStream};
+use arca_guest::net::{AsyncTcpStream, Errno, Shutdown, SocketAddr, TcpStream};
 use arca_guest::time::Duration;
 use arca_script::{Failure, How, Reader, Seen, Stream, Writer};
 use arca_shared::client::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,7 +29,7 @@ impl GuestStream {
     }
 
     /// The stream for tasks, if this call is to be one of a task.
-    fn as_task(&self) -> Option<AsyncStream> {
+    fn as_task(&self) -> Option<AsyncTcpStream> {
         let task = self.tasks && !self.limited.load(Ordering::Relaxed);
         task.then(|| self.stream.try_clone().into_async())
     }

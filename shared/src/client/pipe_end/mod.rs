@@ -239,7 +239,7 @@ impl PipeEnd {
                 if consume {
                     ring.consume(len);
                     input.since_wait += len;
-                    let wanted = ring.take_room_wanted(ring.capacity() / 2);
+                    let wanted = ring.should_notify_room(ring.capacity() / 2);
                     drop(guard);
                     if wanted {
                         self.notify();
@@ -247,7 +247,7 @@ impl PipeEnd {
                 }
                 Ok(len)
             }
-            Err(RingError::Lie(lie)) => Err(lie.into()),
+            Err(RingError::InvalidCursor(invalid)) => Err(invalid.into()),
             Err(_) => Err(Errno::EAGAIN.into()),
         }
     }
@@ -260,7 +260,7 @@ impl PipeEnd {
             Some(ring) => {
                 let arm = ring.arm_data(0).unwrap_or(Arm::Ready);
                 if arm == Arm::Armed && core::mem::take(&mut input.since_wait) >= BULK {
-                    self.reactor.be_patient();
+                    self.reactor.skip_next_poll();
                 }
                 arm
             }
@@ -293,7 +293,7 @@ impl PipeEnd {
                 drop(output);
                 Err(self.report(errno).unwrap_or(Errno::EPIPE.into()))
             }
-            Err(RingError::Lie(lie)) => Err(lie.into()),
+            Err(RingError::InvalidCursor(invalid)) => Err(invalid.into()),
         }
     }
 
@@ -406,7 +406,7 @@ impl PipeEnd {
             }
             self.events.writers.add(context.waker());
             if self.arm_room() == Arm::Armed {
-                self.reactor.be_patient();
+                self.reactor.skip_next_poll();
                 return Poll::Pending;
             }
         }
@@ -422,7 +422,7 @@ impl PipeEnd {
         let Some(timeout) = timeout else {
             return self.reactor.block_on(poll_fn(poll));
         };
-        let deadline = self.reactor.platform().now().saturating_add(timeout);
+        let deadline = self.reactor.hal().now().saturating_add(timeout);
         let mut timer = pin!(self.reactor.sleep_until(deadline));
         self.reactor.block_on(poll_fn(|context| {
             if let Poll::Ready(result) = poll(context) {

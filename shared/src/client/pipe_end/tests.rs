@@ -1,7 +1,7 @@
 //! Tests of a pipe's Arca end, against a monitor that the test plays.
 
 use super::*;
-use crate::testing::machine::{Event, Machine, Wakes};
+use crate::testing::hal::{Event, TestHal, Wakes};
 use crate::testing::peer::Peer;
 use std::format;
 
@@ -353,7 +353,7 @@ fn a_reader_waits_until_there_is_something() {
         if peek {
             assert!(wakes.poll(&mut waiting).is_pending());
             theirs.write(b"here").expect("room");
-            assert!(theirs.outgoing().take_data_wanted(), "and said so");
+            assert!(theirs.outgoing().should_notify_data(), "and said so");
             assert!(is_registered(&peer, end.place()));
             assert_eq!(wakes.count(), woken + 1);
         }
@@ -361,7 +361,7 @@ fn a_reader_waits_until_there_is_something() {
     }
     let mut waiting = poll_fn(|context| end.poll_read(context, &mut buffer));
     assert!(wakes.poll(&mut waiting).is_pending());
-    assert!(theirs.outgoing().take_data_wanted());
+    assert!(theirs.outgoing().should_notify_data());
     theirs.close_write();
     assert_eq!(wakes.poll(&mut waiting), Poll::Ready(Ok(0)));
 }
@@ -406,7 +406,7 @@ fn a_writer_waits_until_there_is_room() {
     assert_eq!(wakes.poll(&mut waiting), Poll::Ready(Ok(4)));
     assert!(wakes.poll(&mut waiting).is_pending());
     assert_eq!(theirs.read(&mut [0; 40]), Ok(40));
-    assert!(theirs.incoming().take_room_wanted(1), "and said so");
+    assert!(theirs.incoming().should_notify_room(1), "and said so");
     assert!(is_registered(&peer, end.place()));
     assert_eq!(wakes.count(), 1);
     assert_eq!(wakes.poll(&mut waiting), Poll::Ready(Ok(40)));
@@ -433,20 +433,20 @@ fn a_read_that_need_not_wait_does_not() {
     fail(&mut theirs, Errno::ECONNRESET);
     assert_eq!(end.read(&mut [0; 8], None), os(Errno::ECONNRESET));
     assert_eq!(end.write(b"more", None), os(Errno::EPIPE));
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
 }
 
 #[test]
 fn a_blocking_read_parks_until_it_is_told() {
     let (peer, end, mut theirs) = pipe();
     let (place, other) = (end.place(), peer.clone());
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         theirs.write(b"here").expect("room");
         other.tell(place);
     });
     assert_eq!(end.read(&mut [0; 8], None), Ok(4));
     assert_eq!(
-        peer.machine.events(),
+        peer.hal.events(),
         [Event::Park(None), Event::Kick(0)],
         "one sleep"
     );
@@ -457,44 +457,41 @@ fn a_blocking_write_parks_until_it_is_told() {
     let (peer, end, mut theirs) = pipe();
     assert_eq!(end.write(&[7; 64], None), Ok(64));
     let (place, other) = (end.place(), peer.clone());
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         assert_eq!(theirs.read(&mut [0; 99]), Ok(64));
         other.tell(place);
     });
     assert_eq!(end.write(&[7; 9], None), Ok(9));
-    assert_eq!(peer.machine.events(), [Event::Park(None), Event::Kick(0)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None), Event::Kick(0)]);
 }
 
 #[test]
 fn a_wait_ends_with_its_timeout() {
     let (peer, end, _theirs) = pipe();
-    peer.machine.clock.store(1000, Ordering::Relaxed);
+    peer.hal.clock.store(1000, Ordering::Relaxed);
     assert_eq!(end.read(&mut [0; 8], Some(50)), os(Errno::EAGAIN));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(1050))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(1050))]);
     assert_eq!(end.write(&[7; 64], Some(50)), Ok(64));
     assert_eq!(end.write(&[7; 64], Some(70)), os(Errno::EAGAIN));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(1120))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(1120))]);
 }
 
 #[test]
 fn bytes_within_the_timeout_are_read() {
     let (peer, end, mut theirs) = pipe();
     let (place, other) = (end.place(), peer.clone());
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         theirs.write(b"here").expect("room");
         other.tell(place);
     });
     assert_eq!(end.read(&mut [0; 8], Some(50)), Ok(4));
-    assert_eq!(
-        peer.machine.events(),
-        [Event::Park(Some(50)), Event::Kick(0)]
-    );
+    assert_eq!(peer.hal.events(), [Event::Park(Some(50)), Event::Kick(0)]);
 }
 
 /// How often a sleeper with much patience for looking looks in its next wait.
 fn looks(peer: &Arc<Peer>) -> usize {
     let looks = core::sync::atomic::AtomicUsize::new(0);
-    peer.machine.while_parked(|| ());
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
         looks.fetch_add(1, Ordering::Relaxed);
         false
@@ -504,13 +501,13 @@ fn looks(peer: &Arc<Peer>) -> usize {
 
 /// A pipe whose reader looks, ten times, before it parks.
 fn looking_pipe(capacity: u64) -> (Arc<Peer>, PipeEnd, BidirectionalPipe) {
-    let peer = Peer::new(Machine::looking_for(100), 1, 64);
-    peer.machine.while_parked(|| ());
+    let peer = Peer::new(TestHal::looking_for(100), 1, 64);
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| false);
     for _ in 0..12 {
         peer.reactor.wait(&|| true);
     }
-    peer.machine.tick.store(10, Ordering::Relaxed);
+    peer.hal.tick.store(10, Ordering::Relaxed);
     let (place, theirs) = peer.pipe(capacity);
     let end = PipeEnd::join(&peer.reactor, place).expect("a place");
     (peer, end, theirs)

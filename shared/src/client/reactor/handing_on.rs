@@ -1,4 +1,4 @@
-//! Tests of how a wake is handed on, on a machine of one thread, which is one sleeper
+//! Tests of how a wake is handed on, on a hal of one thread, which is one sleeper
 //! after the other.
 
 use super::*;
@@ -9,19 +9,19 @@ use core::sync::atomic::AtomicUsize;
 const SLEEPERS: usize = 3;
 
 /// What a sleeper's park does.
-type Hook = Box<dyn Fn(&Arc<Machine>, Option<u64>) + Send + Sync>;
+type Hook = Box<dyn Fn(&Arc<TestHal>, Option<u64>) + Send + Sync>;
 
-/// A machine of one thread, which is one sleeper after the other.
-struct Machine {
+/// A hal of one thread, which is one sleeper after the other.
+struct TestHal {
     current: AtomicUsize,
     queued: AtomicBool,
     may_work: [AtomicBool; SLEEPERS],
     kicked: Mutex<Vec<usize>>,
     parks: Mutex<Vec<Hook>>,
-    itself: Mutex<Option<Arc<Machine>>>,
+    itself: Mutex<Option<Arc<TestHal>>>,
 }
 
-impl Platform for Machine {
+impl Hal for TestHal {
     fn ring_doorbell(&self) {}
 
     fn current(&self) -> usize {
@@ -55,9 +55,9 @@ impl Platform for Machine {
     }
 }
 
-impl Machine {
+impl TestHal {
     fn new() -> (Arc<Self>, Arc<Reactor>) {
-        let machine = Arc::new(Self {
+        let hal = Arc::new(Self {
             current: AtomicUsize::new(0),
             queued: AtomicBool::new(false),
             may_work: [const { AtomicBool::new(true) }; SLEEPERS],
@@ -65,14 +65,14 @@ impl Machine {
             parks: Mutex::new(Vec::new()),
             itself: Mutex::new(None),
         });
-        *machine.itself.lock() = Some(machine.clone());
+        *hal.itself.lock() = Some(hal.clone());
         let arena = test_arena(256);
-        let reactor = Reactor::new(&arena, 0, machine.clone(), SLEEPERS).expect("fits");
-        (machine, reactor)
+        let reactor = Reactor::new(&arena, 0, hal.clone(), SLEEPERS).expect("fits");
+        (hal, reactor)
     }
 
     /// What the next park does.
-    fn on_park(&self, hook: impl Fn(&Arc<Machine>, Option<u64>) + Send + Sync + 'static) {
+    fn on_park(&self, hook: impl Fn(&Arc<TestHal>, Option<u64>) + Send + Sync + 'static) {
         self.parks.lock().push(Box::new(hook));
     }
 
@@ -106,46 +106,46 @@ impl Future for Told {
 
 #[test]
 fn a_wake_for_work_goes_to_one_that_may_do_it() {
-    let (machine, reactor) = Machine::new();
+    let (hal, reactor) = TestHal::new();
     for sleeper in [1, 2] {
-        reactor.shared.notify.vcpu(sleeper).raise();
+        reactor.shared.notify.vcpu(sleeper).prepare_sleep();
     }
-    machine.may_work[1].store(false, Ordering::SeqCst);
+    hal.may_work[1].store(false, Ordering::SeqCst);
     reactor.wake_worker();
-    assert_eq!(machine.kicked(), [2]);
+    assert_eq!(hal.kicked(), [2]);
     reactor.wake_worker();
-    assert_eq!(machine.kicked(), [], "nobody is left who may");
+    assert_eq!(hal.kicked(), [], "nobody is left who may");
 }
 
 #[test]
 fn one_that_goes_to_sleep_beside_work_that_it_may_not_do_hands_it_on() {
-    let (machine, reactor) = Machine::new();
-    reactor.shared.notify.vcpu(2).raise();
-    machine.may_work[0].store(false, Ordering::SeqCst);
-    machine.queued.store(true, Ordering::SeqCst);
-    machine.on_park(|machine, _| assert_eq!(machine.kicked(), [2], "before it sleeps"));
+    let (hal, reactor) = TestHal::new();
+    reactor.shared.notify.vcpu(2).prepare_sleep();
+    hal.may_work[0].store(false, Ordering::SeqCst);
+    hal.queued.store(true, Ordering::SeqCst);
+    hal.on_park(|hal, _| assert_eq!(hal.kicked(), [2], "before it sleeps"));
     reactor.wait(&|| false);
 }
 
 #[test]
 fn one_that_goes_on_with_its_own_hands_work_and_marks_on() {
     for (queued, marked) in [(true, false), (false, true), (false, false)] {
-        let (machine, reactor) = Machine::new();
-        reactor.shared.notify.vcpu(2).raise();
+        let (hal, reactor) = TestHal::new();
+        reactor.shared.notify.vcpu(2).prepare_sleep();
         let (told, heard) = (Told::default(), Arc::new(Heard::default()));
         reactor.register(Slot(7), heard.clone());
         let (teller, waking) = (told.clone(), reactor.clone());
-        machine.on_park(move |machine, _| {
+        hal.on_park(move |hal, _| {
             // Its wake is spent on both.
-            assert!(waking.shared.notify.vcpu(0).take(), "it sleeps");
-            machine.queued.store(queued, Ordering::SeqCst);
+            assert!(waking.shared.notify.vcpu(0).claim_wake(), "it sleeps");
+            hal.queued.store(queued, Ordering::SeqCst);
             if marked {
                 waking.shared.notify.to_guest().mark(Slot(7));
             }
             teller.tell();
         });
         reactor.block_on(told);
-        assert_eq!(machine.kicked(), if queued { [2].as_slice() } else { &[] });
+        assert_eq!(hal.kicked(), if queued { [2].as_slice() } else { &[] });
         assert_eq!(heard.0.load(Ordering::SeqCst), marked);
     }
 }
@@ -162,7 +162,7 @@ impl OnReady for Heard {
 #[test]
 fn one_that_goes_on_with_its_own_leaves_no_timer_alone() {
     for attended in [false, true] {
-        let (machine, reactor) = Machine::new();
+        let (hal, reactor) = TestHal::new();
         let mut timer = pin!(reactor.sleep_until(1000));
         let poll = |timer: Pin<&mut Timer>| {
             let pending = timer.poll(&mut Context::from_waker(Waker::noop()));
@@ -174,25 +174,25 @@ fn one_that_goes_on_with_its_own_leaves_no_timer_alone() {
         // Another one sleeps, with the timer or before it is set.
         let (told, within) = (Told::default(), reactor.clone());
         let teller = told.clone();
-        machine.on_park(move |machine, _| {
+        hal.on_park(move |hal, _| {
             teller.tell();
-            assert_eq!(machine.kicked(), [0]);
+            assert_eq!(hal.kicked(), [0]);
         });
-        machine.on_park(move |machine, deadline| {
+        hal.on_park(move |hal, deadline| {
             assert_eq!(deadline, attended.then_some(1000));
-            machine.current.store(0, Ordering::SeqCst);
+            hal.current.store(0, Ordering::SeqCst);
             let mut timer = pin!(within.sleep_until(1000));
             if !attended {
                 poll(timer.as_mut());
                 // Told of it, and told no more.
-                assert_eq!(machine.kicked(), [2]);
-                within.shared.notify.vcpu(2).raise();
+                assert_eq!(hal.kicked(), [2]);
+                within.shared.notify.vcpu(2).prepare_sleep();
             }
             within.block_on(told.clone());
             let handed = if attended { [].as_slice() } else { &[2] };
-            assert_eq!(machine.kicked(), handed);
+            assert_eq!(hal.kicked(), handed);
         });
-        machine.current.store(2, Ordering::SeqCst);
+        hal.current.store(2, Ordering::SeqCst);
         reactor.wait(&|| false);
     }
 }

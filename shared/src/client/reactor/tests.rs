@@ -1,7 +1,7 @@
-//! Tests of the event loop, on a machine whose clock is the test's.
+//! Tests of the event loop, on a hal whose clock is the test's.
 
 use super::*;
-use crate::testing::machine::{Event, Machine, Wakes};
+use crate::testing::hal::{Event, TestHal, Wakes};
 use crate::testing::peer::Peer;
 use core::sync::atomic::AtomicUsize;
 
@@ -22,26 +22,26 @@ impl Heard {
 
 /// A peer whose sleepers may look for that long.
 fn looking(poll_limit: u64) -> Arc<Peer> {
-    Peer::new(Machine::looking_for(poll_limit), 1, 64)
+    Peer::new(TestHal::looking_for(poll_limit), 1, 64)
 }
 
 fn set_clock(peer: &Peer, now: u64) {
-    peer.machine.clock.store(now, Ordering::Relaxed);
+    peer.hal.clock.store(now, Ordering::Relaxed);
 }
 
 fn clock_reads(peer: &Peer) -> u64 {
-    peer.machine.reads.swap(0, Ordering::Relaxed)
+    peer.hal.reads.swap(0, Ordering::Relaxed)
 }
 
 #[test]
 fn a_monitor_that_sleeps_is_rung_for_and_one_awake_is_not() {
     let peer = Peer::simple();
-    peer.notify.monitor().raise();
+    peer.notify.monitor().prepare_sleep();
     peer.reactor.notify_monitor(Slot(3));
-    assert_eq!(peer.machine.events(), [Event::Doorbell]);
+    assert_eq!(peer.hal.events(), [Event::Doorbell]);
     assert_eq!(peer.told(), [Slot(3)]);
     peer.reactor.notify_monitor(Slot(4));
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
     assert_eq!(peer.told(), [Slot(4)]);
     assert_eq!(peer.notify.counted(Counter::Doorbells), 1);
     assert_eq!(peer.notify.counted(Counter::Suppressed), 1);
@@ -147,50 +147,50 @@ fn a_sleeper_parks_until_the_nearest_timer() {
     let mut early = peer.reactor.sleep_until(40);
     assert!(wakes.poll(&mut early).is_pending());
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), [Event::Park(Some(40))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(40))]);
     // The clock is there: nothing to sleep for.
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
     drop(early);
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), [Event::Park(Some(90))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(90))]);
     drop(late);
-    peer.machine.while_parked(|| ());
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), [Event::Park(None)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None)]);
     assert_eq!(peer.notify.counted(Counter::Parks), 3);
 }
 
 #[test]
 fn a_sleeper_looks_at_all_it_sleeps_for_once_its_flag_is_up() {
     let peer = Peer::simple();
-    let sleeps = || peer.notify.vcpu(0).sleeps();
+    let sleeps = || peer.notify.vcpu(0).is_asleep();
     peer.reactor.wait(&sleeps);
     assert!(!sleeps(), "awake again");
-    peer.machine.queue(|| ());
+    peer.hal.queue(|| ());
     peer.reactor.wait(&|| false);
-    peer.machine.work();
+    peer.hal.work();
     peer.notify.to_guest().mark(Slot(5));
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), [], "never parked");
+    assert_eq!(peer.hal.events(), [], "never parked");
     peer.reactor.turn();
     let other = peer.clone();
-    peer.machine.while_parked(move || {
-        assert!(other.notify.vcpu(0).sleeps());
+    peer.hal.while_parked(move || {
+        assert!(other.notify.vcpu(0).is_asleep());
     });
     peer.reactor.wait(&|| false);
     assert!(!sleeps());
-    assert_eq!(peer.machine.events(), [Event::Park(None)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None)]);
 }
 
 /// A wait with a park of that length.
 fn park_for(peer: &Arc<Peer>, length: u64) {
-    let machine = peer.machine.clone();
-    peer.machine.while_parked(move || {
-        machine.clock.fetch_add(length, Ordering::Relaxed);
+    let hal = peer.hal.clone();
+    peer.hal.while_parked(move || {
+        hal.clock.fetch_add(length, Ordering::Relaxed);
     });
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), [Event::Park(None)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None)]);
 }
 
 #[test]
@@ -203,19 +203,19 @@ fn a_sleeper_looks_after_a_short_sleep_and_not_after_a_long_one() {
     peer.reactor
         .wait(&|| looks.fetch_add(1, Ordering::Relaxed) == 2);
     assert_eq!(looks.load(Ordering::Relaxed), 3);
-    assert_eq!(peer.machine.events(), []);
-    assert!(!peer.notify.vcpu(0).sleeps(), "its flag was never up");
+    assert_eq!(peer.hal.events(), []);
+    assert!(!peer.notify.vcpu(0).is_asleep(), "its flag was never up");
 }
 
 #[test]
 fn a_look_ends_at_its_limit_and_then_the_sleeper_parks() {
     let peer = looking(100);
     park_for(&peer, 5);
-    peer.machine.tick.store(10, Ordering::Relaxed);
+    peer.hal.tick.store(10, Ordering::Relaxed);
     set_clock(&peer, 0);
     clock_reads(&peer);
     let looks = AtomicUsize::new(0);
-    peer.machine.while_parked(|| ());
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
         looks.fetch_add(1, Ordering::Relaxed);
         false
@@ -223,10 +223,10 @@ fn a_look_ends_at_its_limit_and_then_the_sleeper_parks() {
     // The clock says 0 as the look begins, and 10 to 100 at the ten looks; then
     // one look more once the flag is up.
     assert_eq!(looks.load(Ordering::Relaxed), 11);
-    assert_eq!(peer.machine.events(), [Event::Park(None)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None)]);
     // In vain: the next time it parks at once.
     looks.store(0, Ordering::Relaxed);
-    peer.machine.while_parked(|| ());
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
         looks.fetch_add(1, Ordering::Relaxed);
         false
@@ -241,11 +241,11 @@ fn a_look_that_finds_something_earns_another() {
     for _ in 0..12 {
         peer.reactor.wait(&|| true);
     }
-    peer.machine.tick.store(10, Ordering::Relaxed);
+    peer.hal.tick.store(10, Ordering::Relaxed);
     // 4 lent and 12 earned: four looks in vain are paid for.
     for look in 0..5 {
         let looks = AtomicUsize::new(0);
-        peer.machine.while_parked(|| ());
+        peer.hal.while_parked(|| ());
         peer.reactor.wait(&|| {
             looks.fetch_add(1, Ordering::Relaxed);
             false
@@ -262,8 +262,8 @@ fn a_look_ends_at_the_nearest_timer() {
     let mut timer = peer.reactor.sleep_until(1030);
     set_clock(&peer, 1000);
     assert!(Arc::new(Wakes::default()).poll(&mut timer).is_pending());
-    peer.machine.tick.store(10, Ordering::Relaxed);
-    peer.machine.events();
+    peer.hal.tick.store(10, Ordering::Relaxed);
+    peer.hal.events();
     let looks = AtomicUsize::new(0);
     peer.reactor.wait(&|| {
         looks.fetch_add(1, Ordering::Relaxed);
@@ -272,11 +272,11 @@ fn a_look_ends_at_the_nearest_timer() {
     // Looks at 1010, 1020 and 1030, and one more with the flag up; it is due, so
     // that there is no park.
     assert_eq!(looks.load(Ordering::Relaxed), 4);
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
     // That was no look in vain: the next goes its whole length.
     drop(timer);
     looks.store(0, Ordering::Relaxed);
-    peer.machine.while_parked(|| ());
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
         looks.fetch_add(1, Ordering::Relaxed);
         false
@@ -288,20 +288,20 @@ fn a_look_ends_at_the_nearest_timer() {
 fn who_is_patient_parks_at_once_the_next_time() {
     let peer = looking(100);
     park_for(&peer, 5);
-    peer.reactor.be_patient();
+    peer.reactor.skip_next_poll();
     park_for(&peer, 5);
     // And looks again the time after that.
     peer.reactor.wait(&|| true);
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
 }
 
 #[test]
 fn a_sleep_that_was_chosen_says_nothing_about_looking() {
     let peer = looking(100);
-    peer.reactor.be_patient();
+    peer.reactor.skip_next_poll();
     park_for(&peer, 5);
     let looks = AtomicUsize::new(0);
-    peer.machine.while_parked(|| ());
+    peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
         looks.fetch_add(1, Ordering::Relaxed);
         false
@@ -311,58 +311,58 @@ fn a_sleep_that_was_chosen_says_nothing_about_looking() {
 
 #[test]
 fn one_sleeper_that_sleeps_is_woken() {
-    let peer = Peer::new(Machine::default(), 3, 64);
+    let peer = Peer::new(TestHal::default(), 3, 64);
     peer.reactor.wake_worker();
-    assert_eq!(peer.machine.events(), []);
-    peer.notify.vcpu(1).raise();
-    peer.notify.vcpu(2).raise();
-    peer.notify.vcpu(3).raise();
+    assert_eq!(peer.hal.events(), []);
+    peer.notify.vcpu(1).prepare_sleep();
+    peer.notify.vcpu(2).prepare_sleep();
+    peer.notify.vcpu(3).prepare_sleep();
     for expected in [1, 2] {
         peer.reactor.wake_worker();
-        assert_eq!(peer.machine.events(), [Event::Kick(expected)]);
-        assert!(!peer.notify.vcpu(expected).sleeps());
+        assert_eq!(peer.hal.events(), [Event::Kick(expected)]);
+        assert!(!peer.notify.vcpu(expected).is_asleep());
     }
     peer.reactor.wake_worker();
-    assert_eq!(peer.machine.events(), [], "the fourth is not ours");
+    assert_eq!(peer.hal.events(), [], "the fourth is not ours");
 }
 
 #[test]
 fn a_sleeper_past_the_last_is_taken_as_the_last() {
-    let peer = Peer::new(Machine::default(), 2, 64);
-    peer.machine.sleeper.store(9, Ordering::Relaxed);
-    peer.reactor.be_patient();
+    let peer = Peer::new(TestHal::default(), 2, 64);
+    peer.hal.sleeper.store(9, Ordering::Relaxed);
+    peer.reactor.skip_next_poll();
     let other = peer.clone();
-    peer.machine.while_parked(move || {
-        assert!(other.notify.vcpu(1).sleeps() && !other.notify.vcpu(0).sleeps());
+    peer.hal.while_parked(move || {
+        assert!(other.notify.vcpu(1).is_asleep() && !other.notify.vcpu(0).is_asleep());
     });
     peer.reactor.wait(&|| false);
-    assert_eq!(peer.machine.events(), [Event::Park(None)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None)]);
     assert_eq!(peer.reactor.block_on(core::future::ready(7)), 7);
 }
 
 #[test]
 fn a_nearer_timer_wakes_another_sleeper() {
-    let peer = Peer::new(Machine::default(), 2, 64);
+    let peer = Peer::new(TestHal::default(), 2, 64);
     let wakes = Arc::new(Wakes::default());
-    peer.notify.vcpu(1).raise();
+    peer.notify.vcpu(1).prepare_sleep();
     let mut timer = peer.reactor.sleep_until(50);
     assert!(wakes.poll(&mut timer).is_pending());
-    assert_eq!(peer.machine.events(), [Event::Kick(1)]);
-    peer.notify.vcpu(1).raise();
+    assert_eq!(peer.hal.events(), [Event::Kick(1)]);
+    peer.notify.vcpu(1).prepare_sleep();
     let mut later = peer.reactor.sleep_until(60);
     assert!(wakes.poll(&mut later).is_pending());
     // Nor does one that is polled again.
     assert!(wakes.poll(&mut timer).is_pending());
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
 }
 
 #[test]
 fn a_single_sleeper_need_not_wake_itself_for_a_timer() {
     let peer = Peer::simple();
-    peer.notify.vcpu(0).raise();
+    peer.notify.vcpu(0).prepare_sleep();
     let mut timer = peer.reactor.sleep_until(50);
     assert!(Arc::new(Wakes::default()).poll(&mut timer).is_pending());
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
 }
 
 /// A future that is ready once it was woken that often.
@@ -390,7 +390,7 @@ fn a_future_is_polled_once_for_each_wake() {
     let peer = Peer::simple();
     let future = Countdown { left: 3, polls: 0 };
     assert_eq!(peer.reactor.block_on(future), 4);
-    assert_eq!(peer.machine.events(), [], "never slept, never kicked");
+    assert_eq!(peer.hal.events(), [], "never slept, never kicked");
 }
 
 #[test]
@@ -403,7 +403,7 @@ fn who_waits_does_other_work_before_sleeping() {
     };
     let polls = AtomicUsize::new(0);
     let (first, second) = (waker.clone(), waker.clone());
-    let (queue, sleep) = (peer.machine.clone(), peer.machine.clone());
+    let (queue, sleep) = (peer.hal.clone(), peer.hal.clone());
     let output = peer.reactor.block_on(core::future::poll_fn(|context| {
         *waker.lock() = Some(context.waker().clone());
         match polls.fetch_add(1, Ordering::Relaxed) {
@@ -423,7 +423,7 @@ fn who_waits_does_other_work_before_sleeping() {
     }));
     assert_eq!(output, 2);
     assert_eq!(
-        peer.machine.events(),
+        peer.hal.events(),
         [Event::Park(None), Event::Kick(0)],
         "slept only when there was no work"
     );
@@ -441,7 +441,7 @@ fn a_slot_that_becomes_ready_ends_a_sleep() {
     let handler = Arc::new(WakeOnReady(Mutex::new(None)));
     peer.reactor.register(Slot(3), handler.clone());
     let other = peer.clone();
-    peer.machine
+    peer.hal
         .while_parked(move || other.notify.to_guest().mark(Slot(3)));
     let polls = AtomicUsize::new(0);
     peer.reactor.block_on(core::future::poll_fn(|context| {
@@ -451,7 +451,7 @@ fn a_slot_that_becomes_ready_ends_a_sleep() {
             _ => Poll::Ready(()),
         }
     }));
-    assert_eq!(peer.machine.events(), [Event::Park(None)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None)]);
 }
 
 #[test]
@@ -468,5 +468,5 @@ fn what_an_inner_wait_consumed_is_given_back_to_the_outer() {
         peer.reactor.block_on(inner);
         Poll::Pending
     }));
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
 }

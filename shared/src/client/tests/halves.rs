@@ -12,7 +12,7 @@ fn run<T>(
     future: impl Future<Output = T>,
 ) -> T {
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         step();
         other.tell(stream);
     });

@@ -13,7 +13,7 @@ fn a_session_says_hello_and_rings() {
         features: 0b11111,
     };
     assert_eq!(peer.requests(), [(1, hello)]);
-    assert_eq!(peer.machine.events(), [Event::Doorbell]);
+    assert_eq!(peer.hal.events(), [Event::Doorbell]);
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn a_connect_is_given_up_when_its_time_has_passed() {
     let zero = session.connect_timeout(remote(), Duration::ZERO);
     assert_eq!(zero.err(), Some(Errno::EINVAL.into()));
     assert_eq!(peer.requests(), []);
-    peer.machine.clock.store(7, Ordering::Relaxed);
+    peer.hal.clock.store(7, Ordering::Relaxed);
     let late = session.connect_timeout(remote(), Duration::from_nanos(50));
     assert_eq!(late.err(), Some(Errno::ETIMEDOUT.into()));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(57))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(57))]);
     assert_eq!(
         peer.requests(),
         [
@@ -193,7 +193,7 @@ fn an_accept_that_may_not_wait_is_cancelled_at_once() {
         Peer::accepted(5, place),
     ] {
         let other = peer.clone();
-        peer.machine.while_parked(move || {
+        peer.hal.while_parked(move || {
             let requests = other.requests();
             let id = requests[0].0;
             let cancel = Request::Cancel { request_id: id };
@@ -269,7 +269,7 @@ fn standard_streams_are_pipes_of_their_own() {
     assert_eq!(theirs.read(&mut buffer), Ok(64));
     assert_eq!(buffer[39..41], [7, 8]);
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         assert_eq!(theirs.read(&mut [0; 60]), Ok(60));
         theirs.close_read();
         other.tell(place);
@@ -291,7 +291,7 @@ fn standard_streams_are_pipes_of_their_own() {
     // Nothing was asked for that was there already.
     assert_eq!(theirs.read(&mut buffer), Err(RingError::WouldBlock));
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         let mut request = [0; 9];
         assert_eq!(theirs.read(&mut request), Ok(4));
         assert_eq!(request[..4], [7, 0, 0, 0]);
@@ -311,7 +311,7 @@ fn a_flush_waits_until_all_is_taken_and_tells_why_it_will_not_be() {
     assert_eq!(writer.flush(), Ok(()));
     assert_eq!(writer.write_all(&[7; 40]), Ok(()));
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         // Not all of it, then the rest.
         assert_eq!(theirs.read(&mut [0; 39]), Ok(39));
         other.tell(place);
@@ -324,7 +324,7 @@ fn a_flush_waits_until_all_is_taken_and_tells_why_it_will_not_be() {
     let writer = StandardWriter::join(&peer.reactor, place).expect("a place");
     assert_eq!(writer.write_all(&[7; 40]), Ok(()));
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         theirs.outgoing().set_errno(Errno::ENOSPC.0);
         theirs.close_read();
         other.tell(place);

@@ -14,7 +14,7 @@ fn meanwhile(
         ..
     } = connected;
     let (other, place) = (peer.clone(), stream.core.end.place());
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         step(&mut theirs);
         other.tell(place);
     });
@@ -55,13 +55,13 @@ fn a_stream_that_may_not_wait_does_not() {
     theirs.write(b"back").expect("room");
     assert_eq!(stream.peek(&mut [0; 8]), Ok(4));
     assert_eq!(stream.read(&mut [0; 8]), Ok(4));
-    assert_eq!(peer.machine.events(), []);
+    assert_eq!(peer.hal.events(), []);
     stream.set_nonblocking(false);
     stream
         .set_read_timeout(Some(Duration::from_nanos(5)))
         .expect("not zero");
     assert_eq!(stream.read(&mut [0; 8]), os(Errno::EAGAIN));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(5))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(5))]);
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn each_direction_has_a_timeout_of_its_own() {
         (Some(long), Some(short))
     );
     assert_eq!(stream.read(&mut [0; 8]), os(Errno::EAGAIN));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(70))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(70))]);
     assert_eq!(stream.peek(&mut [0; 8]), os(Errno::EAGAIN));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(140))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(140))]);
     assert_eq!(stream.write_all(&[7; 70]), os(Errno::EAGAIN));
-    assert_eq!(peer.machine.events(), [Event::Park(Some(190))]);
+    assert_eq!(peer.hal.events(), [Event::Park(Some(190))]);
     assert_eq!(stream.set_read_timeout(Some(Duration::MAX)), Ok(()));
     assert_eq!(stream.read_timeout(), Some(Duration::from_nanos(u64::MAX)));
     assert_eq!(stream.set_read_timeout(None), Ok(()));

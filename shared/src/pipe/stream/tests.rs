@@ -4,7 +4,7 @@ use super::*;
 use crate::memory::BuddyAllocator;
 use crate::pipe::PipeRegion;
 use crate::pipe::{RingSize, Side};
-use crate::ring::{Lie, RingHeader};
+use crate::ring::{InvalidCursor, RingHeader};
 use crate::sync::Ordering;
 use crate::testing::test_arena;
 use alloc::vec;
@@ -48,7 +48,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn echo(mut stream: SyncStream) -> usize {
     let (mut total, mut buffer) = (0, [0; 50]);
     loop {
-        let len = stream.recv(&mut buffer).expect("no lie");
+        let len = stream.recv(&mut buffer).expect("a valid cursor");
         stream.send(&buffer[..len]).expect("a reader");
         total += len;
         if len < buffer.len() {
@@ -174,12 +174,12 @@ fn bytes_before_a_lie_count_and_the_lie_comes_next() {
     }
     assert_eq!(&buffer[..10], b"ten bytes!");
     assert!(!b.is_peer_read_closed());
-    let lie = Lie::WriteCursor {
+    let invalid = InvalidCursor::Write {
         found: 5,
         low: 10,
         high: 10 + CAPACITY as u64,
     };
-    assert_eq!(block_on(stream.recv(&mut buffer)), Err(lie.into()));
+    assert_eq!(block_on(stream.recv(&mut buffer)), Err(invalid.into()));
 }
 
 /// An end that takes three bytes for each wait.

@@ -26,7 +26,7 @@ use core::task::{Context, Poll, Waker};
 use spin::Mutex;
 
 /// The Arca end of the control pipe.
-pub(super) struct Control {
+pub(super) struct ControlClient {
     reactor: Arc<Reactor>,
     slot: Slot,
     sender: Mutex<Sender>,
@@ -51,7 +51,7 @@ struct Calls {
     /// Listeners that are open.
     listeners: BTreeSet<u32>,
     /// Connections accepted for nobody, by open listener.
-    orphans: BTreeMap<u32, VecDeque<Reply>>,
+    unclaimed: BTreeMap<u32, VecDeque<Reply>>,
     ended: Option<Error>,
 }
 
@@ -66,9 +66,9 @@ enum CallState {
 
 /// Hears of the control slot; holds the control weakly, because the reactor,
 /// which holds this, is held by the control.
-struct Hearer(Weak<Control>);
+struct ControlEvents(Weak<ControlClient>);
 
-impl OnReady for Hearer {
+impl OnReady for ControlEvents {
     fn ready(&self) {
         if let Some(control) = self.0.upgrade() {
             control.receive();
@@ -76,7 +76,7 @@ impl OnReady for Hearer {
     }
 }
 
-impl Control {
+impl ControlClient {
     pub(super) fn join(reactor: &Arc<Reactor>, place: PipePlace) -> Result<Arc<Self>, PipeError> {
         let pipe = BidirectionalPipe::join(reactor.arena(), place, Side::A)?;
         let slot = Slot::from(ShmOffset(place.shm_offset));
@@ -95,7 +95,7 @@ impl Control {
             receiver: Mutex::new(receiver),
             calls: Mutex::default(),
         });
-        reactor.register(slot, Arc::new(Hearer(Arc::downgrade(&control))));
+        reactor.register(slot, Arc::new(ControlEvents(Arc::downgrade(&control))));
         Ok(control)
     }
 
@@ -119,7 +119,7 @@ impl Control {
             return Call::new(self, 0, None);
         }
         if let Some(listener) = listener
-            && let Some(reply) = calls.take_orphan(listener)
+            && let Some(reply) = calls.take_unclaimed(listener)
         {
             return Call::new(self, 0, Some(reply));
         }
@@ -167,7 +167,7 @@ impl Control {
                 }
             };
             // The monitor may wait for room in the reply ring.
-            let wanted = receiver.take_room_wanted(1);
+            let wanted = receiver.should_notify_room(1);
             drop(receiver);
             if wanted {
                 self.reactor.notify_monitor(self.slot);
@@ -268,7 +268,7 @@ impl Control {
     pub(super) fn close_listener(&self, listener: u32) {
         let mut calls = self.calls.lock();
         calls.listeners.remove(&listener);
-        let orphans = calls.orphans.remove(&listener);
+        let unclaimed = calls.unclaimed.remove(&listener);
         let ended = calls.ended.is_some();
         drop(calls);
         if !ended {
@@ -276,7 +276,7 @@ impl Control {
                 listener_id: listener,
             });
         }
-        for reply in orphans.into_iter().flatten() {
+        for reply in unclaimed.into_iter().flatten() {
             if let Reply::Accepted { ready, .. } = reply {
                 self.close_unused(&ready);
             }
@@ -291,11 +291,11 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl Calls {
-    fn take_orphan(&mut self, listener: u32) -> Option<Reply> {
-        let orphans = self.orphans.get_mut(&listener)?;
-        let reply = orphans.pop_front();
-        if orphans.is_empty() {
-            self.orphans.remove(&listener);
+    fn take_unclaimed(&mut self, listener: u32) -> Option<Reply> {
+        let unclaimed = self.unclaimed.get_mut(&listener)?;
+        let reply = unclaimed.pop_front();
+        if unclaimed.is_empty() {
+            self.unclaimed.remove(&listener);
         }
         reply
     }
@@ -316,7 +316,7 @@ impl Calls {
             Some((id, _)) => {
                 self.abandoned.insert(id);
             }
-            None => self.orphans.entry(wanted).or_default().push_back(reply),
+            None => self.unclaimed.entry(wanted).or_default().push_back(reply),
         }
         oldest
     }
@@ -355,7 +355,7 @@ impl Sender {
 /// A request in flight: a future that ends with its reply. Dropping it cancels
 /// the request.
 pub(super) struct Call {
-    control: Arc<Control>,
+    control: Arc<ControlClient>,
     id: u32,
     /// Whether the monitor should be told when this is dropped unanswered.
     cancels: bool,
@@ -364,7 +364,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn new(control: &Arc<Control>, id: u32, ready: Option<Reply>) -> Self {
+    fn new(control: &Arc<ControlClient>, id: u32, ready: Option<Reply>) -> Self {
         Self {
             control: control.clone(),
             id,

@@ -1,18 +1,18 @@
-//! The guest as a [`Platform`]: what the session, its streams and the reactor
+//! The guest as a [`Hal`]: what the session, its streams and the reactor
 //! run on here.
 
 use crate::{executor, registers, time, vcpu};
-use arca_shared::client::hal::Platform;
+use arca_shared::client::hal::Hal;
 
 /// The vCPUs, their registers and their clock.
 #[derive(Debug)]
-pub(crate) struct Machine;
+pub(crate) struct GuestHal;
 
 /// Longest look for something to do before a vCPU parks, in nanoseconds: about
 /// what a park and a wake cost together.
 const POLL_LIMIT: u64 = 100_000;
 
-impl Platform for Machine {
+impl Hal for GuestHal {
     fn ring_doorbell(&self) {
         registers::ring_doorbell();
     }

@@ -1,6 +1,6 @@
-//! A machine whose clock and sleeps are the test's.
+//! A hal whose clock and sleeps are the test's.
 
-use crate::client::hal::Platform;
+use crate::client::hal::Hal;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -10,7 +10,7 @@ use core::task::{Context, Poll, Waker};
 use core::{future::Future, pin::Pin};
 use std::sync::Mutex;
 
-/// What a machine was asked to do.
+/// What a hal was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Doorbell,
@@ -22,10 +22,10 @@ pub(crate) enum Event {
 /// What happens elsewhere.
 type Step = Box<dyn FnOnce() + Send>;
 
-/// A machine for one thread. Its clock stands still but for what the test does,
+/// A hal for one thread. Its clock stands still but for what the test does,
 /// and while it is parked the test's next step happens.
 #[derive(Default)]
-pub(crate) struct Machine {
+pub(crate) struct TestHal {
     pub(crate) clock: AtomicU64,
     /// How far the clock goes on when it is read.
     pub(crate) tick: AtomicU64,
@@ -42,8 +42,8 @@ pub(crate) struct Machine {
 /// So often no test reads a clock, or parks.
 const ENDLESS: u64 = 100_000;
 
-impl Machine {
-    /// A machine whose sleepers may look for that long before they park.
+impl TestHal {
+    /// A hal whose sleepers may look for that long before they park.
     pub(crate) fn looking_for(poll_limit: u64) -> Self {
         Self {
             poll_limit,
@@ -63,7 +63,7 @@ impl Machine {
         queue.push_back(Box::new(work));
     }
 
-    /// What the machine was asked to do since the last time.
+    /// What the hal was asked to do since the last time.
     pub(crate) fn events(&self) -> Vec<Event> {
         core::mem::take(&mut *self.events.lock().expect("not poisoned"))
     }
@@ -75,7 +75,7 @@ impl Machine {
     }
 }
 
-impl Platform for Machine {
+impl Hal for TestHal {
     fn ring_doorbell(&self) {
         self.note(Event::Doorbell);
     }

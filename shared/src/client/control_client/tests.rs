@@ -3,17 +3,17 @@
 use super::*;
 use crate::errno::Errno;
 use crate::protocol::message::{Target, code};
-use crate::testing::machine::{Event, Machine, Wakes};
+use crate::testing::hal::{Event, TestHal, Wakes};
 use crate::testing::peer::{LOCAL, Peer, REMOTE, address};
 
 type Answer = Result<Reply, Error>;
 
-fn join(peer: &Peer) -> Arc<Control> {
-    Control::join(&peer.reactor, peer.control).expect("a place")
+fn join(peer: &Peer) -> Arc<ControlClient> {
+    ControlClient::join(&peer.reactor, peer.control).expect("a place")
 }
 
 /// A peer and the control of its session.
-fn control() -> (Arc<Peer>, Arc<Control>) {
+fn control() -> (Arc<Peer>, Arc<ControlClient>) {
     let peer = Peer::simple();
     let control = join(&peer);
     (peer, control)
@@ -42,7 +42,7 @@ fn value(call: &mut Call) -> u64 {
 #[test]
 fn replies_are_always_waited_for() {
     let (peer, _control) = control();
-    assert!(peer.with_control(|end| end.outgoing().take_data_wanted()));
+    assert!(peer.with_control(|end| end.outgoing().should_notify_data()));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn replies_find_their_calls_in_any_order() {
     }
     assert_eq!(poll(&mut calls[0]), Poll::Ready(Err(Error::SessionEnded)));
     // More replies are waited for.
-    assert!(peer.with_control(|end| end.outgoing().take_data_wanted()));
+    assert!(peer.with_control(|end| end.outgoing().should_notify_data()));
     drop(calls);
     assert_eq!(peer.requests().len(), 3, "and nothing is cancelled");
 }
@@ -88,13 +88,13 @@ fn replies_find_their_calls_in_any_order() {
 fn a_reply_comes_through_to_who_blocks() {
     let (peer, control) = control();
     let other = peer.clone();
-    peer.machine.while_parked(move || {
+    peer.hal.while_parked(move || {
         assert_eq!(other.request(), (1, ask()));
         other.reply(1, Reply::OptionValue(7));
     });
     let call = control.call(ask());
     assert_eq!(peer.reactor.block_on(call), Ok(Reply::OptionValue(7)));
-    assert_eq!(peer.machine.events(), [Event::Park(None), Event::Kick(0)]);
+    assert_eq!(peer.hal.events(), [Event::Park(None), Event::Kick(0)]);
 }
 
 #[test]
@@ -427,8 +427,8 @@ fn a_monitor_that_waits_for_room_is_told_of_it() {
 }
 
 /// A peer with control rings of 40 bytes, which three frames of 12 fill.
-fn narrow() -> (Arc<Peer>, Arc<Control>) {
-    let peer = Peer::new(Machine::default(), 1, 40);
+fn narrow() -> (Arc<Peer>, Arc<ControlClient>) {
+    let peer = Peer::new(TestHal::default(), 1, 40);
     let control = join(&peer);
     (peer, control)
 }
@@ -443,9 +443,9 @@ fn requests_wait_for_room_and_keep_their_order() {
     let (peer, control) = narrow();
     let _calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
     // The monitor is asked to say when there is room.
-    assert!(peer.with_control(|end| !end.incoming().take_room_wanted(5)));
+    assert!(peer.with_control(|end| !end.incoming().should_notify_room(5)));
     assert_eq!(ids(&peer), [1, 2, 3]);
-    assert!(peer.with_control(|end| end.incoming().take_room_wanted(5)));
+    assert!(peer.with_control(|end| end.incoming().should_notify_room(5)));
     peer.told();
     peer.tell(peer.control);
     peer.reactor.turn();
