@@ -1,4 +1,4 @@
-//! What this crate's tests run on: memory, a hal, and a peer.
+//! What this crate's tests run on: memory, a machine, and a peer.
 
 pub(crate) mod hal;
 pub(crate) mod peer;

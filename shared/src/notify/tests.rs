@@ -1,6 +1,9 @@
 //! Tests of the notification area: its layout, its sets and its flags.
 
 use super::*;
+use crate::memory::ShmOffset;
+use crate::protocol::layout::MAX_VCPUS;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::testing::test_arena;
 use alloc::vec::Vec;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! A hal whose clock and sleeps are the test's.
+//! A machine whose clock and sleeps are the test's.
 
 use crate::client::hal::Hal;
 use alloc::boxed::Box;
@@ -10,7 +10,7 @@ use core::task::{Context, Poll, Waker};
 use core::{future::Future, pin::Pin};
 use std::sync::Mutex;
 
-/// What a hal was asked to do.
+/// What a machine was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Doorbell,
@@ -22,7 +22,7 @@ pub(crate) enum Event {
 /// What happens elsewhere.
 type Step = Box<dyn FnOnce() + Send>;
 
-/// A hal for one thread. Its clock stands still but for what the test does,
+/// A machine for one thread. Its clock stands still but for what the test does,
 /// and while it is parked the test's next step happens.
 #[derive(Default)]
 pub(crate) struct TestHal {
@@ -43,7 +43,7 @@ pub(crate) struct TestHal {
 const ENDLESS: u64 = 100_000;
 
 impl TestHal {
-    /// A hal whose sleepers may look for that long before they park.
+    /// A machine whose sleepers may look for that long before they park.
     pub(crate) fn looking_for(poll_limit: u64) -> Self {
         Self {
             poll_limit,

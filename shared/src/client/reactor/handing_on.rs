@@ -1,4 +1,4 @@
-//! Tests of how a wake is handed on, on a hal of one thread, which is one sleeper
+//! Tests of how a wake is handed on, on a machine of one thread, which is one sleeper
 //! after the other.
 
 use super::*;
@@ -11,7 +11,7 @@ const SLEEPERS: usize = 3;
 /// What a sleeper's park does.
 type Hook = Box<dyn Fn(&Arc<TestHal>, Option<u64>) + Send + Sync>;
 
-/// A hal of one thread, which is one sleeper after the other.
+/// A machine of one thread, which is one sleeper after the other.
 struct TestHal {
     current: AtomicUsize,
     queued: AtomicBool,

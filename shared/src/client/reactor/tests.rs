@@ -1,4 +1,4 @@
-//! Tests of the event loop, on a hal whose clock is the test's.
+//! Tests of the event loop, on a machine whose clock is the test's.
 
 use super::*;
 use crate::testing::hal::{Event, TestHal, Wakes};

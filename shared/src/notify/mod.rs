@@ -1,0 +1,43 @@
+//! Notification: how each side learns that the other did something, without
+//! polling for ever and without spurious wake-ups.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `ready_set` | [`ReadySet`]: for each direction, one bit for each pipe in which something happened |
+//! | `sleeper` | [`Sleeper`]: the flag by which the monitor, or a vCPU, says that it goes to sleep |
+//! | `area` | [`NotifyArea`]: where both lie in the arena |
+//! | [`request`] | what other threads of the host ask of a monitor that may sleep |
+//!
+//! # The handshake
+//!
+//! ```text
+//!   sender                             receiver
+//!   publish the ring change            set the sleep flag
+//!   mark leaf, then summary            fence (SeqCst)
+//!   fence (SeqCst)                     check the summary once more
+//!   sleep flag set? swap it to awake,  empty: sleep
+//!     and wake whoever it was          else: clear the flag, go on
+//! ```
+//!
+//! One of the two fences is first. If it is the sender's, the receiver's check
+//! finds the mark; if it is the receiver's, the sender finds the flag set. Only
+//! the sender whose swap cleared the flag wakes, so a sleep costs one wake.
+//!
+//! Where several may sleep, the sender wakes one of them, whichever it finds first.
+//! That one is then answerable for all that was published: before it goes on with
+//! what it waited for, it checks whether anything is left, and hands the wake on.
+//!
+//! A receiver clears summary, then leaf, and then reads the rings: a mark that
+//! comes after the clearing sets the bits again, one that came before is acted on.
+
+mod area;
+mod ready_set;
+pub mod request;
+mod sleeper;
+
+pub use area::{Counter, NotifyArea};
+pub use ready_set::{ReadySet, Slot};
+pub use sleeper::Sleeper;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

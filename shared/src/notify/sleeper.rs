@@ -1,0 +1,61 @@
+//! The flag by which one side is woken only when it sleeps.
+
+use crate::sync::{AtomicU32, Ordering, fence};
+
+/// A sleep flag: the word by which the monitor, or a vCPU, says that it is going to
+/// sleep. See [`notify`](super) for the handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct Sleeper<'a>(&'a AtomicU32);
+
+/// Values of a sleeper's word. Any other value counts as awake.
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+
+impl<'a> Sleeper<'a> {
+    /// The sleeper of this word.
+    #[must_use]
+    pub fn new(word: &'a AtomicU32) -> Self {
+        Self(word)
+    }
+
+    /// Sets the flag. Before it sleeps, the sleeper checks once more everything that
+    /// it would sleep for.
+    pub fn prepare_sleep(&self) {
+        // A swap, not a store: it comes after every sender's swap that it does
+        // not undo. Release: pairs with the Acquire in `is_asleep`; what the sleeper
+        // wrote about its sleep before is seen with the flag. The fence pairs with
+        // the one in `is_asleep`.
+        self.0.swap(ASLEEP, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Clears the flag: awake again.
+    pub fn finish_sleep(&self) {
+        // Relaxed: a sender that still sees the flag causes a spurious wake-up. The
+        // fence pairs with the one in `is_asleep`: either the sender sees that we are
+        // awake and wakes another, or what it published is there when we check
+        // whether to hand our wake on.
+        self.0.store(AWAKE, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Clears the flag of a sleeper that sleeps; for a sender, after it published and
+    /// marked. The one sender that gets true has to wake the sleeper.
+    #[must_use]
+    pub fn claim_wake(&self) -> bool {
+        // Relaxed: nothing is read on the strength of the flag.
+        self.is_asleep() && self.0.swap(AWAKE, Ordering::Relaxed) == ASLEEP
+    }
+
+    /// Whether the sleeper sleeps; for a sender, after it published and marked. One
+    /// that does has to be woken ([`Sleeper::claim_wake`]), now or later; one that
+    /// does not finds the mark by itself.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        // The fence pairs with the one in `prepare_sleep`: either we see the flag, or
+        // the sleeper sees what we published.
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the Release in `prepare_sleep`.
+        self.0.load(Ordering::Acquire) == ASLEEP
+    }
+}
