@@ -3,8 +3,11 @@
 use super::*;
 use crate::errno::Errno;
 use crate::protocol::message::{Target, code};
+use crate::ring::{Arm, RingHeader};
 use crate::testing::hal::{Event, TestHal, Wakes};
 use crate::testing::peer::{LOCAL, Peer, REMOTE, address};
+use core::sync::atomic::Ordering;
+use core::task::Poll;
 
 type Answer = Result<Reply, Error>;
 
@@ -104,7 +107,7 @@ fn a_number_in_use_is_not_used_again() {
     control.post(ask());
     let third = control.call(ask());
     assert_eq!(peer.requests().len(), 3);
-    control.sender.lock().last_id = u32::MAX - 1;
+    control.calls.lock().last_id = u32::MAX - 1;
     let _calls = [control.call(ask()), control.call(ask())];
     // Neither 0, nor the one alive, nor the one whose reply is still to come.
     let ids: Vec<_> = peer.requests().iter().map(|request| request.0).collect();
@@ -210,7 +213,7 @@ fn a_reply_without_consequences_needs_nobody() {
     peer.reactor.turn();
     assert_eq!(peer.requests(), []);
     // Its number is free again.
-    control.sender.lock().last_id = 0;
+    control.calls.lock().last_id = 0;
     control.post(ask());
     assert_eq!(peer.request().0, 1);
 }
@@ -481,5 +484,45 @@ fn requests_to_a_monitor_that_reads_no_more_are_dropped() {
     peer.with_control(BidirectionalPipe::close_read);
     peer.tell(peer.control);
     peer.reactor.turn();
-    assert!(control.sender.lock().waiting.is_empty());
+    assert!(control.sender.lock().is_idle());
+}
+
+/// A read cursor of the request ring past what was written.
+fn break_request_ring(peer: &Peer) {
+    let offset = ShmOffset(peer.control.shm_offset);
+    let header = peer.reactor.arena().from_offset(offset, 24, 8);
+    let header = header.expect("inside").cast::<RingHeader>();
+    // SAFETY: the control pipe's first header lies there, and all of it is atomic.
+    let header = unsafe { header.as_ref() };
+    header.read_cursor.store(1 << 40, Ordering::Relaxed);
+}
+
+#[test]
+fn an_invalid_cursor_of_the_request_ring_ends_the_session_for_all_that_wait() {
+    let invalid = Poll::Ready(Err(Error::Protocol("a cursor of a ring cannot be true")));
+    // Found by a request that is made, and while others wait for room.
+    for send in [true, false] {
+        let (peer, control) = narrow();
+        let mut calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
+        let wakes = Arc::new(Wakes::default());
+        for call in &mut calls {
+            assert!(wakes.poll(call).is_pending());
+        }
+        break_request_ring(&peer);
+        if send {
+            calls.push(control.call(ask()));
+        } else {
+            peer.tell(peer.control);
+            peer.reactor.turn();
+        }
+        assert_eq!(wakes.count(), 5, "each is told");
+        for call in &mut calls {
+            assert_eq!(poll(call), invalid);
+        }
+        assert_eq!(
+            poll(&mut control.call(ask())),
+            invalid,
+            "and who comes later"
+        );
+    }
 }

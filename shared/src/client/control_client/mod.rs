@@ -7,6 +7,12 @@
 //! was accepted goes to another accept of that listener, or is kept for the next;
 //! one that was connected is closed.
 
+mod call;
+mod calls;
+mod sender;
+
+pub(super) use call::Call;
+
 use super::PipeEnd;
 use crate::client::reactor::{OnReady, Reactor};
 use crate::error::Error;
@@ -16,14 +22,13 @@ use crate::pipe::PipePlace;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
 use crate::protocol::frame::{Frame, Next};
 use crate::protocol::message::{ConnectionReady, Reply, Request};
-use crate::ring::{ArenaRing, Arm, Consumer, Producer, RingError};
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::ring::{ArenaRing, Consumer};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
-use spin::Mutex;
+use calls::{CallState, Calls};
+use core::task::Waker;
+use sender::Sender;
+use spin::{Mutex, MutexGuard};
 
 /// The Arca end of the control pipe.
 pub(super) struct ControlClient {
@@ -32,36 +37,6 @@ pub(super) struct ControlClient {
     sender: Mutex<Sender>,
     receiver: Mutex<Consumer<ArenaRing>>,
     calls: Mutex<Calls>,
-}
-
-struct Sender {
-    ring: Producer<ArenaRing>,
-    /// Frames that found the ring full, oldest first.
-    waiting: VecDeque<Frame>,
-    last_id: u32,
-}
-
-#[derive(Default)]
-struct Calls {
-    /// Requests whose future is alive.
-    live: BTreeMap<u32, CallState>,
-    /// Requests whose own reply is still to come, and is nobody's: the future is
-    /// gone, or got another's reply.
-    abandoned: BTreeSet<u32>,
-    /// Listeners that are open.
-    listeners: BTreeSet<u32>,
-    /// Connections accepted for nobody, by open listener.
-    unclaimed: BTreeMap<u32, VecDeque<Reply>>,
-    ended: Option<Error>,
-}
-
-enum CallState {
-    /// The reply is not there; the listener is the one an accept waits on.
-    Waiting {
-        waker: Option<Waker>,
-        listener: Option<u32>,
-    },
-    Answered(Reply),
 }
 
 /// Hears of the control slot; holds the control weakly, because the reactor,
@@ -87,11 +62,7 @@ impl ControlClient {
         let control = Arc::new(Self {
             reactor: reactor.clone(),
             slot,
-            sender: Mutex::new(Sender {
-                ring,
-                waiting: VecDeque::new(),
-                last_id: 0,
-            }),
+            sender: Mutex::new(Sender::new(ring)),
             receiver: Mutex::new(receiver),
             calls: Mutex::default(),
         });
@@ -115,32 +86,22 @@ impl ControlClient {
         );
         let mut calls = self.calls.lock();
         if calls.ended.is_some() {
-            // No id of ours: the first poll finds that all is over.
-            return Call::new(self, 0, None);
+            return Call::unsent(self, None);
         }
         if let Some(listener) = listener
             && let Some(reply) = calls.take_unclaimed(listener)
         {
-            return Call::new(self, 0, Some(reply));
+            return Call::unsent(self, Some(reply));
         }
-        let mut sender = self.sender.lock();
-        let id = loop {
-            let id = sender.last_id.wrapping_add(1).max(1);
-            sender.last_id = id;
-            if !calls.live.contains_key(&id) && !calls.abandoned.contains(&id) {
-                break id;
-            }
-        };
+        let id = calls.fresh_id();
         let waker = None;
         let state = CallState::Waiting { waker, listener };
         calls.live.insert(id, state);
+        // Requests are sent in the order of their ids.
+        let sender = self.sender.lock();
         drop(calls);
-        sender.send(request.to_frame(id));
-        drop(sender);
-        self.reactor.notify_monitor(self.slot);
-        let mut call = Call::new(self, id, None);
-        call.cancels = cancels;
-        call
+        self.send(sender, request.to_frame(id));
+        Call::waiting(self, id, cancels)
     }
 
     /// Sends a request whose reply nobody waits for.
@@ -177,12 +138,15 @@ impl ControlClient {
                 Err(_) => self.end(Error::Protocol("a reply is not one that was asked for")),
             }
         }
-        let sent = {
-            let mut sender = self.sender.lock();
-            !sender.waiting.is_empty() && sender.flush()
-        };
-        if sent {
-            self.reactor.notify_monitor(self.slot);
+        let mut sender = self.sender.lock();
+        if !sender.is_idle() {
+            let sent = sender.flush();
+            drop(sender);
+            match sent {
+                Ok(true) => self.reactor.notify_monitor(self.slot),
+                Ok(false) => {}
+                Err(invalid) => self.end(invalid.into()),
+            }
         }
     }
 
@@ -199,7 +163,7 @@ impl ControlClient {
             let previous = core::mem::replace(state, CallState::Answered(reply));
             drop(calls);
             if let CallState::Waiting { waker, .. } = previous {
-                wake(waker);
+                waker.into_iter().for_each(Waker::wake);
             }
         }
     }
@@ -217,7 +181,7 @@ impl ControlClient {
                 drop(calls);
                 if let Some((id, waker)) = redirected {
                     self.send_cancel(id);
-                    wake(waker);
+                    waker.into_iter().for_each(Waker::wake);
                 }
             }
             Reply::Connected { ready, .. } => self.close_unused(&ready),
@@ -253,10 +217,16 @@ impl ControlClient {
     /// Sends a request whose reply says nothing that matters: it carries id 0,
     /// which no call of ours has.
     fn send_unanswered(&self, request: &Request) {
-        let mut sender = self.sender.lock();
-        sender.send(request.to_frame(0));
+        self.send(self.sender.lock(), request.to_frame(0));
+    }
+
+    fn send(&self, mut sender: MutexGuard<'_, Sender>, frame: Frame) {
+        let sent = sender.send(frame);
         drop(sender);
-        self.reactor.notify_monitor(self.slot);
+        match sent {
+            Ok(()) => self.reactor.notify_monitor(self.slot),
+            Err(invalid) => self.end(invalid.into()),
+        }
     }
 
     /// Takes note of a listener that is open.
@@ -279,160 +249,6 @@ impl ControlClient {
         for reply in unclaimed.into_iter().flatten() {
             if let Reply::Accepted { ready, .. } = reply {
                 self.close_unused(&ready);
-            }
-        }
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-impl Calls {
-    fn take_unclaimed(&mut self, listener: u32) -> Option<Reply> {
-        let unclaimed = self.unclaimed.get_mut(&listener)?;
-        let reply = unclaimed.pop_front();
-        if unclaimed.is_empty() {
-            self.unclaimed.remove(&listener);
-        }
-        reply
-    }
-
-    /// Gives an accepted connection whose accept is gone to the oldest other
-    /// accept of that listener, which is then abandoned on the monitor's side:
-    /// its id, and whom to wake. Kept for the next accept if there is none.
-    fn redirect(&mut self, wanted: u32, reply: Reply) -> Option<(u32, Option<Waker>)> {
-        let oldest = self.live.iter_mut().find_map(|(&id, state)| match state {
-            CallState::Waiting { waker, listener } if *listener == Some(wanted) => {
-                let waker = waker.take();
-                *state = CallState::Answered(reply);
-                Some((id, waker))
-            }
-            _ => None,
-        });
-        match oldest {
-            Some((id, _)) => {
-                self.abandoned.insert(id);
-            }
-            None => self.unclaimed.entry(wanted).or_default().push_back(reply),
-        }
-        oldest
-    }
-}
-
-impl Sender {
-    /// Sends a frame, or keeps it until there is room.
-    fn send(&mut self, frame: Frame) {
-        self.waiting.push_back(frame);
-        self.flush();
-    }
-
-    /// Sends what waits; says whether anything was sent.
-    fn flush(&mut self) -> bool {
-        let mut sent = false;
-        while let Some(frame) = self.waiting.front() {
-            match frame.put(&mut self.ring) {
-                Ok(()) => {
-                    self.waiting.pop_front();
-                    sent = true;
-                }
-                Err(RingError::WouldBlock) => {
-                    if self.ring.arm_room(frame.wire_len()) == Ok(Arm::Armed) {
-                        return sent;
-                    }
-                }
-                // The session is over; whoever waits learns it from the reply
-                // ring.
-                Err(_) => self.waiting.clear(),
-            }
-        }
-        sent
-    }
-}
-
-/// A request in flight: a future that ends with its reply. Dropping it cancels
-/// the request.
-pub(super) struct Call {
-    control: Arc<ControlClient>,
-    id: u32,
-    /// Whether the monitor should be told when this is dropped unanswered.
-    cancels: bool,
-    /// An answer that was there before anything was asked.
-    ready: Option<Reply>,
-}
-
-impl Call {
-    fn new(control: &Arc<ControlClient>, id: u32, ready: Option<Reply>) -> Self {
-        Self {
-            control: control.clone(),
-            id,
-            cancels: false,
-            ready,
-        }
-    }
-
-    /// Asks the monitor to give the request up. It is answered all the same: with
-    /// its success if that came first, else with ECANCELED.
-    pub(super) fn cancel(&self) {
-        if self.id != 0 {
-            self.control.send_cancel(self.id);
-        }
-    }
-}
-
-impl Future for Call {
-    type Output = Result<Reply, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(reply) = self.ready.take() {
-            return Poll::Ready(Ok(reply));
-        }
-        let mut calls = self.control.calls.lock();
-        let ended = calls.ended;
-        match calls.live.get_mut(&self.id) {
-            Some(CallState::Answered(reply)) => {
-                let reply = *reply;
-                calls.live.remove(&self.id);
-                Poll::Ready(Ok(reply))
-            }
-            Some(CallState::Waiting { waker, .. }) => match ended {
-                Some(error) => Poll::Ready(Err(error)),
-                None => {
-                    *waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            },
-            // Polled again after it was ready.
-            None => Poll::Ready(Err(ended.unwrap_or(Error::SessionEnded))),
-        }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(reply) = self.ready.take() {
-            // Another's connection, taken and not used.
-            self.control.dispose(reply);
-            return;
-        }
-        let mut calls = self.control.calls.lock();
-        let Some(state) = calls.live.remove(&self.id) else {
-            return;
-        };
-        match state {
-            CallState::Answered(reply) => {
-                drop(calls);
-                self.control.dispose(reply);
-            }
-            CallState::Waiting { .. } => {
-                let ended = calls.ended.is_some();
-                calls.abandoned.insert(self.id);
-                drop(calls);
-                if self.cancels && !ended {
-                    self.control.send_cancel(self.id);
-                }
             }
         }
     }

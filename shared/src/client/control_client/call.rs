@@ -1,0 +1,110 @@
+//! One request in flight.
+
+use super::ControlClient;
+use super::calls::CallState;
+use crate::error::Error;
+use crate::protocol::message::Reply;
+use alloc::sync::Arc;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+/// A request in flight: a future that ends with its reply. Dropping it cancels
+/// the request.
+pub(crate) struct Call {
+    control: Arc<ControlClient>,
+    id: u32,
+    /// Whether the monitor should be told when this is dropped unanswered.
+    cancels: bool,
+    /// An answer that was there before anything was asked.
+    ready: Option<Reply>,
+}
+
+impl Call {
+    /// The call of that id; dropping it unanswered cancels it on the monitor's side if
+    /// `cancels` says so.
+    pub(super) fn waiting(control: &Arc<ControlClient>, id: u32, cancels: bool) -> Self {
+        Self {
+            control: control.clone(),
+            id,
+            cancels,
+            ready: None,
+        }
+    }
+
+    /// A call that needs no request: its answer is there, or the session is over.
+    pub(super) fn unsent(control: &Arc<ControlClient>, ready: Option<Reply>) -> Self {
+        Self {
+            control: control.clone(),
+            // No request in flight has it: without an answer the first poll finds
+            // that all is over.
+            id: 0,
+            cancels: false,
+            ready,
+        }
+    }
+
+    /// Asks the monitor to give the request up. It is answered all the same: with
+    /// its success if that came first, else with ECANCELED.
+    pub(crate) fn cancel(&self) {
+        if self.id != 0 {
+            self.control.send_cancel(self.id);
+        }
+    }
+}
+
+impl Future for Call {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(reply) = self.ready.take() {
+            return Poll::Ready(Ok(reply));
+        }
+        let mut calls = self.control.calls.lock();
+        let ended = calls.ended;
+        match calls.live.get_mut(&self.id) {
+            Some(CallState::Answered(reply)) => {
+                let reply = *reply;
+                calls.live.remove(&self.id);
+                Poll::Ready(Ok(reply))
+            }
+            Some(CallState::Waiting { waker, .. }) => match ended {
+                Some(error) => Poll::Ready(Err(error)),
+                None => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            },
+            // Polled again after it was ready.
+            None => Poll::Ready(Err(ended.unwrap_or(Error::SessionEnded))),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(reply) = self.ready.take() {
+            // Another's connection, taken and not used.
+            self.control.dispose(reply);
+            return;
+        }
+        let mut calls = self.control.calls.lock();
+        let Some(state) = calls.live.remove(&self.id) else {
+            return;
+        };
+        match state {
+            CallState::Answered(reply) => {
+                drop(calls);
+                self.control.dispose(reply);
+            }
+            CallState::Waiting { .. } => {
+                let ended = calls.ended.is_some();
+                calls.abandoned.insert(self.id);
+                drop(calls);
+                if self.cancels && !ended {
+                    self.control.send_cancel(self.id);
+                }
+            }
+        }
+    }
+}
