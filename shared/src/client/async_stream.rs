@@ -1,7 +1,7 @@
 //! A connected socket for tasks, and its halves.
 
 use super::pipe_end::{PipeEnd, Take};
-use super::stream::StreamCore;
+use super::stream_core::StreamCore;
 use super::{ArcaTcpStream, Shutdown};
 use crate::error::Error;
 use crate::memory::ShmOffset;

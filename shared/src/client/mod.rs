@@ -29,6 +29,7 @@ pub mod reactor;
 pub mod session;
 pub mod standard;
 pub mod stream;
+mod stream_core;
 #[cfg(test)]
 mod tests;
 pub mod waiters;
@@ -38,4 +39,5 @@ pub use listener::ArcaTcpListener;
 pub use pipe_end::PipeEnd;
 pub use session::ArcaSession;
 pub use standard::{StandardReader, StandardWriter};
-pub use stream::{ArcaTcpStream, Shutdown};
+pub use stream::ArcaTcpStream;
+pub use stream_core::Shutdown;

@@ -1,26 +1,15 @@
 //! A connected socket, blocking.
 
 use super::pipe_end::{PipeEnd, Take};
+use super::stream_core::{Shutdown, StreamCore};
 use super::{ArcaSession, AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
-use crate::protocol::message::{SocketOption, Target};
+use crate::protocol::message::SocketOption;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-
-/// Which directions to shut down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shutdown {
-    /// Receiving.
-    Read,
-    /// Sending.
-    Write,
-    /// Both.
-    Both,
-}
 
 /// A connected socket on the host, used from Arca as `std::net::TcpStream` is.
 ///
@@ -52,19 +41,6 @@ pub struct ArcaTcpStream {
     pub(super) core: Arc<StreamCore>,
 }
 
-/// What the handles of one stream share.
-pub(super) struct StreamCore {
-    session: ArcaSession,
-    pub(super) end: PipeEnd,
-    id: u32,
-    local: SocketAddr,
-    peer: SocketAddr,
-    nonblocking: AtomicBool,
-    /// Nanoseconds; 0 is none.
-    read_timeout: AtomicU64,
-    write_timeout: AtomicU64,
-}
-
 impl ArcaTcpStream {
     pub(super) fn new(
         session: ArcaSession,
@@ -74,16 +50,7 @@ impl ArcaTcpStream {
         peer: SocketAddr,
     ) -> Self {
         Self {
-            core: Arc::new(StreamCore {
-                session,
-                end,
-                id,
-                local,
-                peer,
-                nonblocking: AtomicBool::new(false),
-                read_timeout: AtomicU64::new(0),
-                write_timeout: AtomicU64::new(0),
-            }),
+            core: Arc::new(StreamCore::new(session, end, id, local, peer)),
         }
     }
 
@@ -104,13 +71,7 @@ impl ArcaTcpStream {
     ///
     /// As [`ArcaTcpStream::read`].
     pub fn peek(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let core = &self.core;
-        if core.is_nonblocking() {
-            return core.end.try_peek(buffer);
-        }
-        let limit = StreamCore::limit(&core.read_timeout);
-        core.end
-            .block(limit, |context| core.end.poll_peek(context, buffer))
+        self.core.peek(buffer)
     }
 
     /// Fills the buffer.
@@ -138,12 +99,7 @@ impl ArcaTcpStream {
     /// more; EAGAIN if the stream is non-blocking, or the write timeout has
     /// passed.
     pub fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
-        let core = &self.core;
-        if core.is_nonblocking() {
-            return core.end.try_write(buffer);
-        }
-        core.end
-            .write(buffer, StreamCore::limit(&core.write_timeout))
+        self.core.write(buffer)
     }
 
     /// Writes all of the buffer.
@@ -218,13 +174,13 @@ impl ArcaTcpStream {
     /// The connection's local address, on the host.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.core.local
+        self.core.addresses().0
     }
 
     /// The peer's address.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.core.peer
+        self.core.addresses().1
     }
 
     /// Where the connection's pipe is in the arena.
@@ -256,14 +212,13 @@ impl ArcaTcpStream {
 
     /// Whether reads and writes return EAGAIN rather than wait.
     pub fn set_nonblocking(&self, nonblocking: bool) {
-        // Relaxed: an option of this stream, which orders nothing.
-        self.core.nonblocking.store(nonblocking, Ordering::Relaxed);
+        self.core.set_nonblocking(nonblocking);
     }
 
     /// How long a read may wait.
     #[must_use]
     pub fn read_timeout(&self) -> Option<Duration> {
-        StreamCore::limit(&self.core.read_timeout).map(Duration::from_nanos)
+        self.core.read_timeout.get()
     }
 
     /// Sets how long a read may wait; it then gives EAGAIN.
@@ -272,13 +227,13 @@ impl ArcaTcpStream {
     ///
     /// EINVAL for a zero duration, as in std.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<(), Error> {
-        StreamCore::set_limit(&self.core.read_timeout, timeout)
+        self.core.read_timeout.set(timeout)
     }
 
     /// How long a write may wait.
     #[must_use]
     pub fn write_timeout(&self) -> Option<Duration> {
-        StreamCore::limit(&self.core.write_timeout).map(Duration::from_nanos)
+        self.core.write_timeout.get()
     }
 
     /// Sets how long a write may wait; it then gives EAGAIN.
@@ -287,7 +242,7 @@ impl ArcaTcpStream {
     ///
     /// EINVAL for a zero duration, as in std.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<(), Error> {
-        StreamCore::set_limit(&self.core.write_timeout, timeout)
+        self.core.write_timeout.set(timeout)
     }
 
     /// Whether small writes go out at once (TCP_NODELAY).
@@ -399,66 +354,5 @@ impl ArcaTcpStream {
     #[must_use]
     pub fn take_error(&self) -> Option<Errno> {
         self.core.end.take_error()
-    }
-}
-
-impl StreamCore {
-    pub(super) fn session(&self) -> &ArcaSession {
-        &self.session
-    }
-
-    pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        (self.local, self.peer)
-    }
-
-    fn read(&self, buffer: &mut [u8], take: Take) -> Result<usize, Error> {
-        if self.is_nonblocking() {
-            return self.end.take(buffer, take);
-        }
-        let limit = Self::limit(&self.read_timeout);
-        self.end.read_take(buffer, limit, take)
-    }
-
-    fn is_nonblocking(&self) -> bool {
-        self.nonblocking.load(Ordering::Relaxed)
-    }
-
-    fn limit(timeout: &AtomicU64) -> Option<u64> {
-        match timeout.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(nanos),
-        }
-    }
-
-    fn set_limit(timeout: &AtomicU64, limit: Option<Duration>) -> Result<(), Error> {
-        let nanos = match limit {
-            None => 0,
-            Some(limit) if limit.is_zero() => return Err(Errno::EINVAL.into()),
-            Some(limit) => u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
-        };
-        timeout.store(nanos, Ordering::Relaxed);
-        Ok(())
-    }
-
-    pub(super) fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
-        if self.end.has_failed() {
-            return Err(Errno::ENOTCONN.into());
-        }
-        if how != Shutdown::Read {
-            self.end.close_write();
-        }
-        if how != Shutdown::Write {
-            self.end.close_read();
-        }
-        Ok(())
-    }
-
-    fn get(&self, option: SocketOption) -> Result<u64, Error> {
-        self.session.get_option(Target::Connection(self.id), option)
-    }
-
-    fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
-        let target = Target::Connection(self.id);
-        self.session.set_option(target, option, value)
     }
 }

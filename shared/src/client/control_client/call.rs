@@ -3,7 +3,7 @@
 use super::ControlClient;
 use super::calls::CallState;
 use crate::error::Error;
-use crate::protocol::message::Reply;
+use crate::protocol::message::{Reply, Request};
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
@@ -11,7 +11,7 @@ use core::task::{Context, Poll};
 
 /// A request in flight: a future that ends with its reply. Dropping it cancels
 /// the request.
-pub(crate) struct Call {
+pub(in crate::client) struct Call {
     control: Arc<ControlClient>,
     id: u32,
     /// Whether the monitor should be told when this is dropped unanswered.
@@ -20,12 +20,36 @@ pub(crate) struct Call {
     ready: Option<Reply>,
 }
 
-impl Call {
-    /// The call of that id; dropping it unanswered cancels it on the monitor's side if
-    /// `cancels` says so.
-    pub(super) fn waiting(control: &Arc<ControlClient>, id: u32, cancels: bool) -> Self {
-        Self {
-            control: control.clone(),
+impl ControlClient {
+    /// Sends a request; the future ends with its reply.
+    pub(in crate::client) fn call(self: &Arc<Self>, request: Request) -> Call {
+        let listener = match request {
+            Request::AcceptFrom { listener_id } => Some(listener_id),
+            _ => None,
+        };
+        let cancels = matches!(
+            request,
+            Request::AcceptFrom { .. } | Request::ConnectTo(_) | Request::ConnectName { .. }
+        );
+        let mut calls = self.calls.lock();
+        if calls.ended.is_some() {
+            return self.unsent(None);
+        }
+        if let Some(listener) = listener
+            && let Some(reply) = calls.take_unclaimed(listener)
+        {
+            return self.unsent(Some(reply));
+        }
+        let id = calls.fresh_id();
+        let waker = None;
+        let state = CallState::Waiting { waker, listener };
+        calls.live.insert(id, state);
+        // Requests are sent in the order of their ids.
+        let sender = self.sender.lock();
+        drop(calls);
+        self.send(sender, request.to_frame(id));
+        Call {
+            control: self.clone(),
             id,
             cancels,
             ready: None,
@@ -33,9 +57,9 @@ impl Call {
     }
 
     /// A call that needs no request: its answer is there, or the session is over.
-    pub(super) fn unsent(control: &Arc<ControlClient>, ready: Option<Reply>) -> Self {
-        Self {
-            control: control.clone(),
+    fn unsent(self: &Arc<Self>, ready: Option<Reply>) -> Call {
+        Call {
+            control: self.clone(),
             // No request in flight has it: without an answer the first poll finds
             // that all is over.
             id: 0,
@@ -43,10 +67,12 @@ impl Call {
             ready,
         }
     }
+}
 
+impl Call {
     /// Asks the monitor to give the request up. It is answered all the same: with
     /// its success if that came first, else with ECANCELED.
-    pub(crate) fn cancel(&self) {
+    pub(in crate::client) fn cancel(&self) {
         if self.id != 0 {
             self.control.send_cancel(self.id);
         }

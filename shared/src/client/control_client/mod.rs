@@ -74,36 +74,6 @@ impl ControlClient {
         &self.reactor
     }
 
-    /// Sends a request; the future ends with its reply.
-    pub(super) fn call(self: &Arc<Self>, request: Request) -> Call {
-        let listener = match request {
-            Request::AcceptFrom { listener_id } => Some(listener_id),
-            _ => None,
-        };
-        let cancels = matches!(
-            request,
-            Request::AcceptFrom { .. } | Request::ConnectTo(_) | Request::ConnectName { .. }
-        );
-        let mut calls = self.calls.lock();
-        if calls.ended.is_some() {
-            return Call::unsent(self, None);
-        }
-        if let Some(listener) = listener
-            && let Some(reply) = calls.take_unclaimed(listener)
-        {
-            return Call::unsent(self, Some(reply));
-        }
-        let id = calls.fresh_id();
-        let waker = None;
-        let state = CallState::Waiting { waker, listener };
-        calls.live.insert(id, state);
-        // Requests are sent in the order of their ids.
-        let sender = self.sender.lock();
-        drop(calls);
-        self.send(sender, request.to_frame(id));
-        Call::waiting(self, id, cancels)
-    }
-
     /// Sends a request whose reply nobody waits for.
     pub(super) fn post(self: &Arc<Self>, request: Request) {
         drop(self.call(request));

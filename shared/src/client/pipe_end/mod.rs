@@ -5,6 +5,7 @@
 //! that the region may be another pipe's, and nothing here reaches it any more.
 
 mod closing;
+mod waiting;
 
 use crate::client::reactor::{OnReady, Reactor};
 use crate::client::waiters::Waiters;
@@ -14,13 +15,10 @@ use crate::memory::ShmOffset;
 use crate::notify::Slot;
 use crate::pipe::PipePlace;
 use crate::pipe::{BidirectionalPipe, PipeError, Side};
-use crate::ring::{ArenaRing, Arm, Consumer, Producer, RingError};
+use crate::ring::{ArenaRing, Consumer, Producer, RingError};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::future::poll_fn;
-use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll};
 use spin::Mutex;
 
 /// The Arca end of one pipe. Dropping it closes both directions: orderly, but
@@ -36,10 +34,6 @@ pub struct PipeEnd {
     /// An errno was reported once; as on Linux, what follows sees a plain end.
     reported: AtomicBool,
 }
-
-/// Who has taken this many bytes without waiting is better off parked while the
-/// next as many arrive: looking for them would take a core from who brings them.
-const BULK: usize = 64 << 10;
 
 /// What happened in the pipe's slot, for those who wait.
 #[derive(Default)]
@@ -252,22 +246,6 @@ impl PipeEnd {
         }
     }
 
-    /// Asks the monitor for a notification of data; [`Arm::Ready`] if
-    /// [`PipeEnd::try_read`] has something to say already, be it an error.
-    fn arm_data(&self) -> Arm {
-        let input = &mut *self.input.lock();
-        match &mut input.ring {
-            Some(ring) => {
-                let arm = ring.arm_data(0).unwrap_or(Arm::Ready);
-                if arm == Arm::Armed && core::mem::take(&mut input.since_wait) >= BULK {
-                    self.reactor.skip_next_poll();
-                }
-                arm
-            }
-            None => Arm::Ready,
-        }
-    }
-
     /// Puts as much of `buffer` as there is room for.
     ///
     /// # Errors
@@ -297,15 +275,6 @@ impl PipeEnd {
         }
     }
 
-    /// Asks the monitor for a notification of room; [`Arm::Ready`] if
-    /// [`PipeEnd::try_write`] has something to say already, be it an error.
-    fn arm_room(&self) -> Arm {
-        match &mut *self.output.lock() {
-            Some(ring) => ring.arm_room(1).unwrap_or(Arm::Ready),
-            None => Arm::Ready,
-        }
-    }
-
     /// Whether the other side has taken everything that was written.
     ///
     /// # Errors
@@ -326,146 +295,6 @@ impl PipeEnd {
         let errno = ring.peer_errno();
         drop(output);
         Err(self.report(errno).unwrap_or(Errno::EPIPE.into()))
-    }
-
-    /// Asks the monitor for a notification of room; [`Arm::Ready`] if
-    /// [`PipeEnd::try_flush`] has something to say already, be it an error.
-    fn arm_flush(&self) -> Arm {
-        match &mut *self.output.lock() {
-            Some(ring) => ring.arm_room(ring.capacity()).unwrap_or(Arm::Ready),
-            None => Arm::Ready,
-        }
-    }
-
-    /// Waits until the other side has taken everything that was written.
-    ///
-    /// # Errors
-    ///
-    /// Once the other side takes no more: the pipe's errno, once, and then EPIPE.
-    pub fn flush(&self) -> Result<(), Error> {
-        self.block(None, |context| {
-            loop {
-                match self.try_flush() {
-                    Err(error) if error.is_would_block() => {}
-                    result => return Poll::Ready(result),
-                }
-                self.events.writers.add(context.waker());
-                if self.arm_flush() == Arm::Armed {
-                    return Poll::Pending;
-                }
-            }
-        })
-    }
-
-    /// [`PipeEnd::try_read`], or waits.
-    pub fn poll_read(
-        &self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<Result<usize, Error>> {
-        self.poll_take(context, buffer, Take::All)
-    }
-
-    /// [`PipeEnd::try_peek`], or waits.
-    pub fn poll_peek(
-        &self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<Result<usize, Error>> {
-        self.poll_take(context, buffer, Take::Errno)
-    }
-
-    pub(super) fn poll_take(
-        &self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-        take: Take,
-    ) -> Poll<Result<usize, Error>> {
-        loop {
-            match self.take(buffer, take) {
-                Err(error) if error.is_would_block() => {}
-                result => return Poll::Ready(result),
-            }
-            self.events.readers.add(context.waker());
-            if self.arm_data() == Arm::Armed {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// [`PipeEnd::try_write`], or waits.
-    pub fn poll_write(
-        &self,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<Result<usize, Error>> {
-        loop {
-            match self.try_write(buffer) {
-                Err(error) if error.is_would_block() => {}
-                result => return Poll::Ready(result),
-            }
-            self.events.writers.add(context.waker());
-            if self.arm_room() == Arm::Armed {
-                self.reactor.skip_next_poll();
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Waits on the current sleeper until `poll` is ready; EAGAIN when `timeout`
-    /// nanoseconds have passed before that.
-    pub(super) fn block<T>(
-        &self,
-        timeout: Option<u64>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let Some(timeout) = timeout else {
-            return self.reactor.block_on(poll_fn(poll));
-        };
-        let deadline = self.reactor.hal().now().saturating_add(timeout);
-        let mut timer = pin!(self.reactor.sleep_until(deadline));
-        self.reactor.block_on(poll_fn(|context| {
-            if let Poll::Ready(result) = poll(context) {
-                return Poll::Ready(result);
-            }
-            let expired = timer.as_mut().poll(context);
-            expired.map(|()| Err(Errno::EAGAIN.into()))
-        }))
-    }
-
-    /// [`PipeEnd::try_read`], waiting for at most `timeout` nanoseconds.
-    ///
-    /// # Errors
-    ///
-    /// As [`PipeEnd::try_read`].
-    pub fn read(&self, buffer: &mut [u8], timeout: Option<u64>) -> Result<usize, Error> {
-        self.read_take(buffer, timeout, Take::All)
-    }
-
-    pub(super) fn read_take(
-        &self,
-        buffer: &mut [u8],
-        timeout: Option<u64>,
-        take: Take,
-    ) -> Result<usize, Error> {
-        match self.take(buffer, take) {
-            Err(error) if error.is_would_block() => {}
-            result => return result,
-        }
-        self.block(timeout, |context| self.poll_take(context, buffer, take))
-    }
-
-    /// [`PipeEnd::try_write`], waiting for at most `timeout` nanoseconds.
-    ///
-    /// # Errors
-    ///
-    /// As [`PipeEnd::try_write`].
-    pub fn write(&self, buffer: &[u8], timeout: Option<u64>) -> Result<usize, Error> {
-        match self.try_write(buffer) {
-            Err(error) if error.is_would_block() => {}
-            result => return result,
-        }
-        self.block(timeout, |context| self.poll_write(context, buffer))
     }
 
     /// Whether the other side reads no more.

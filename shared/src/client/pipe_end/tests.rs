@@ -1,8 +1,12 @@
 //! Tests of a pipe's Arca end, against a monitor that the test plays.
 
+use super::waiting::BULK;
 use super::*;
+use crate::ring::Arm;
 use crate::testing::hal::{Event, TestHal, Wakes};
 use crate::testing::peer::Peer;
+use core::future::poll_fn;
+use core::task::Poll;
 use std::format;
 
 /// Capacity of the rings, in bytes.

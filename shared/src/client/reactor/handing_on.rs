@@ -4,7 +4,8 @@
 use super::*;
 use crate::testing::test_arena;
 use alloc::boxed::Box;
-use core::sync::atomic::AtomicUsize;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 const SLEEPERS: usize = 3;
 

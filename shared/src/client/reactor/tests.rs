@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::hal::{Event, TestHal, Wakes};
 use crate::testing::peer::Peer;
+use core::pin::Pin;
 use core::sync::atomic::AtomicUsize;
 
 #[derive(Default)]

@@ -4,6 +4,12 @@
 //! and sleeps only when that finds nothing. Blocking calls and an executor share
 //! it, on any number of sleepers.
 
+mod parker;
+mod timer;
+mod timers;
+
+pub use timer::Timer;
+
 use crate::client::adaptive_poll::AdaptivePoll;
 use crate::client::hal::Hal;
 use crate::memory::{Arena, ArenaError, ShmOffset};
@@ -11,13 +17,14 @@ use crate::notify::{Counter, NotifyArea, Slot};
 use crate::protocol::layout::MAX_VCPUS;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::future::Future;
-use core::pin::{Pin, pin};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::pin::pin;
+use core::sync::atomic::Ordering;
 use core::task::{Context, Poll, Waker};
+use parker::{Parker, Shared};
 use spin::Mutex;
+use timers::Timers;
 
 /// What hears of a slot's becoming ready.
 pub trait OnReady: Send + Sync {
@@ -30,14 +37,10 @@ pub trait OnReady: Send + Sync {
 pub struct Reactor {
     shared: Arc<Shared>,
     handlers: Mutex<BTreeMap<Slot, Arc<dyn OnReady>>>,
-    timers: Mutex<BTreeMap<(u64, u64), Waker>>,
-    /// The earliest deadline among the timers, or `u64::MAX`. Written under the
-    /// timers' lock; read without it, where a stale value costs one look.
-    nearest: AtomicU64,
-    next_timer: AtomicU64,
+    timers: Timers,
     /// One for each sleeper, made once, so that waiting allocates nothing.
     parkers: Vec<Arc<Parker>>,
-    /// Whether and how long each sleeper polls before it parks. Only that sleeper takes its lock.
+    /// One for each sleeper, which alone takes its lock.
     poll_states: Vec<Mutex<PollState>>,
 }
 
@@ -46,38 +49,6 @@ struct PollState {
     adaptive: AdaptivePoll,
     /// The next time not at all: what is waited for takes its time.
     skip: bool,
-}
-
-struct Shared {
-    notify: NotifyArea,
-    hal: Arc<dyn Hal>,
-    sleepers: usize,
-}
-
-/// Wakes a sleeper that is blocked in [`Reactor::block_on`].
-struct Parker {
-    shared: Arc<Shared>,
-    sleeper: usize,
-    /// The future that the sleeper waits for should be polled.
-    woken: AtomicBool,
-    /// While it sleeps: when it wakes by itself, or `u64::MAX`.
-    until: AtomicU64,
-}
-
-impl Wake for Parker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Release: pairs with the Acquire in `block_on`; what the waker did
-        // before is seen by the poll. The fence in `take` orders the store
-        // before the look at the sleeper's flag.
-        self.woken.store(true, Ordering::Release);
-        if self.shared.notify.vcpu(self.sleeper).claim_wake() {
-            self.shared.hal.kick(self.sleeper);
-        }
-    }
 }
 
 impl Reactor {
@@ -98,14 +69,7 @@ impl Reactor {
             hal,
             sleepers: sleepers.clamp(1, MAX_VCPUS),
         });
-        let parkers = (0..shared.sleepers).map(|sleeper| {
-            Arc::new(Parker {
-                shared: shared.clone(),
-                sleeper,
-                woken: AtomicBool::new(false),
-                until: AtomicU64::new(u64::MAX),
-            })
-        });
+        let parkers = (0..shared.sleepers).map(|sleeper| Arc::new(Parker::new(&shared, sleeper)));
         Ok(Arc::new(Self {
             parkers: parkers.collect(),
             poll_states: (0..shared.sleepers)
@@ -118,9 +82,7 @@ impl Reactor {
                 .collect(),
             shared,
             handlers: Mutex::new(BTreeMap::new()),
-            timers: Mutex::new(BTreeMap::new()),
-            nearest: AtomicU64::new(u64::MAX),
-            next_timer: AtomicU64::new(0),
+            timers: Timers::default(),
         }))
     }
 
@@ -182,34 +144,7 @@ impl Reactor {
                 }
             });
         }
-        any | self.fire_timers()
-    }
-
-    fn fire_timers(&self) -> bool {
-        // Relaxed: see `nearest`.
-        let nearest = self.nearest.load(Ordering::Relaxed);
-        if nearest == u64::MAX || nearest > self.shared.hal.now() {
-            return false;
-        }
-        let mut any = false;
-        loop {
-            let now = self.shared.hal.now();
-            let mut timers = self.timers.lock();
-            let due = timers.first_entry().filter(|first| first.key().0 <= now);
-            let waker = due.map(|first| first.remove());
-            self.set_nearest(&timers);
-            drop(timers);
-            let Some(waker) = waker else {
-                return any;
-            };
-            any = true;
-            waker.wake();
-        }
-    }
-
-    fn set_nearest(&self, timers: &BTreeMap<(u64, u64), Waker>) {
-        let nearest = timers.keys().next().map_or(u64::MAX, |key| key.0);
-        self.nearest.store(nearest, Ordering::Relaxed);
+        any | self.timers.fire(&*self.shared.hal)
     }
 
     /// Puts the current sleeper to sleep until something may have happened: a
@@ -240,9 +175,9 @@ impl Reactor {
                 // Found by a wake that was for it, and none of ours.
                 self.wake_worker();
             }
-            // Relaxed: see `nearest`; whoever sets a nearer timer after this look
-            // finds the flag up, and wakes us.
-            let nearest = self.nearest.load(Ordering::Relaxed);
+            // Whoever sets a nearer timer after this finds the sleep flag set, and
+            // wakes us.
+            let nearest = self.timers.nearest();
             until.store(nearest, Ordering::Relaxed);
             let deadline = (nearest != u64::MAX).then_some(nearest);
             let since = hal.now();
@@ -273,8 +208,7 @@ impl Reactor {
             return false;
         }
         let hal = &self.shared.hal;
-        // Relaxed: see `nearest`.
-        let nearest = self.nearest.load(Ordering::Relaxed);
+        let nearest = self.timers.nearest();
         let began = hal.now();
         let end = began.saturating_add(limit);
         loop {
@@ -331,8 +265,7 @@ impl Reactor {
         if hal.work_waits() {
             self.wake_worker();
         }
-        // Relaxed: see `nearest` and `wait`.
-        let nearest = self.nearest.load(Ordering::Relaxed);
+        let nearest = self.timers.nearest();
         if nearest == u64::MAX {
             return;
         }
@@ -373,66 +306,6 @@ impl Reactor {
             if slept {
                 self.hand_on();
             }
-        }
-    }
-
-    /// A future that is ready at `deadline`, in nanoseconds of
-    /// [`Hal::now`].
-    pub fn sleep_until(self: &Arc<Self>, deadline: u64) -> Timer {
-        Timer {
-            reactor: self.clone(),
-            deadline,
-            key: None,
-        }
-    }
-}
-
-/// A future that is ready at its deadline.
-#[must_use = "a timer does nothing unless awaited"]
-pub struct Timer {
-    reactor: Arc<Reactor>,
-    deadline: u64,
-    key: Option<(u64, u64)>,
-}
-
-impl Future for Timer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.reactor.shared.hal.now() >= self.deadline {
-            return Poll::Ready(());
-        }
-        let key = match self.key {
-            Some(key) => key,
-            // Relaxed: the number only has to be another one each time.
-            None => (
-                self.deadline,
-                self.reactor.next_timer.fetch_add(1, Ordering::Relaxed),
-            ),
-        };
-        self.key = Some(key);
-        let mut timers = self.reactor.timers.lock();
-        let previous = timers.insert(key, context.waker().clone());
-        let is_nearest = timers.keys().next() == Some(&key);
-        self.reactor.set_nearest(&timers);
-        drop(timers);
-        // A sleeper that went to sleep before has another deadline, or none; this
-        // one may be busy when the time comes.
-        if is_nearest && previous.is_none() && self.reactor.shared.sleepers > 1 {
-            self.reactor.wake_one(|_| true);
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            let mut timers = self.reactor.timers.lock();
-            let waker = timers.remove(&key);
-            self.reactor.set_nearest(&timers);
-            drop(timers);
-            drop(waker);
         }
     }
 }

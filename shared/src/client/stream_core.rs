@@ -1,0 +1,142 @@
+//! What the handles and halves of one connected socket share.
+
+use super::ArcaSession;
+use super::pipe_end::{PipeEnd, Take};
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::protocol::message::{SocketOption, Target};
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+
+/// Which directions to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Receiving.
+    Read,
+    /// Sending.
+    Write,
+    /// Both.
+    Both,
+}
+
+/// What the handles of one stream share.
+pub(super) struct StreamCore {
+    session: ArcaSession,
+    pub(super) end: PipeEnd,
+    id: u32,
+    local: SocketAddr,
+    peer: SocketAddr,
+    nonblocking: AtomicBool,
+    pub(super) read_timeout: Timeout,
+    pub(super) write_timeout: Timeout,
+}
+
+/// How long a call may wait, in nanoseconds; 0 is without end.
+#[derive(Default)]
+pub(super) struct Timeout(AtomicU64);
+
+impl Timeout {
+    // Relaxed, here and below: an option of one stream, which orders nothing.
+    fn nanos(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&nanos| nanos != 0)
+    }
+
+    pub(super) fn get(&self) -> Option<Duration> {
+        self.nanos().map(Duration::from_nanos)
+    }
+
+    /// EINVAL for a zero duration.
+    pub(super) fn set(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        let nanos = match timeout {
+            None => 0,
+            Some(timeout) if timeout.is_zero() => return Err(Errno::EINVAL.into()),
+            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.0.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl StreamCore {
+    pub(super) fn new(
+        session: ArcaSession,
+        end: PipeEnd,
+        id: u32,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            session,
+            end,
+            id,
+            local,
+            peer,
+            nonblocking: AtomicBool::new(false),
+            read_timeout: Timeout::default(),
+            write_timeout: Timeout::default(),
+        }
+    }
+
+    pub(super) fn session(&self) -> &ArcaSession {
+        &self.session
+    }
+
+    pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.local, self.peer)
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8], take: Take) -> Result<usize, Error> {
+        if self.is_nonblocking() {
+            return self.end.take(buffer, take);
+        }
+        self.end.read_take(buffer, self.read_timeout.nanos(), take)
+    }
+
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        if self.is_nonblocking() {
+            return self.end.try_peek(buffer);
+        }
+        self.end.block(self.read_timeout.nanos(), |context| {
+            self.end.poll_peek(context, buffer)
+        })
+    }
+
+    pub(super) fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
+        if self.is_nonblocking() {
+            return self.end.try_write(buffer);
+        }
+        self.end.write(buffer, self.write_timeout.nanos())
+    }
+
+    // Relaxed, here and below: an option of this stream, which orders nothing.
+    fn is_nonblocking(&self) -> bool {
+        self.nonblocking.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_nonblocking(&self, nonblocking: bool) {
+        self.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
+        if self.end.has_failed() {
+            return Err(Errno::ENOTCONN.into());
+        }
+        if how != Shutdown::Read {
+            self.end.close_write();
+        }
+        if how != Shutdown::Write {
+            self.end.close_read();
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, option: SocketOption) -> Result<u64, Error> {
+        self.session.get_option(Target::Connection(self.id), option)
+    }
+
+    pub(super) fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
+        let target = Target::Connection(self.id);
+        self.session.set_option(target, option, value)
+    }
+}
