@@ -1,7 +1,7 @@
 //! The guest as a [`Hal`]: what the session, its streams and the reactor
 //! run on here.
 
-use crate::{executor, registers, time, vcpu};
+use crate::{registers, run_queue, time, vcpu};
 use arca_shared::client::hal::Hal;
 
 /// The vCPUs, their registers and their clock.
@@ -38,15 +38,15 @@ impl Hal for GuestHal {
     }
 
     fn work(&self) -> bool {
-        executor::work()
+        run_queue::work()
     }
 
     fn has_work(&self) -> bool {
-        executor::has_work()
+        run_queue::has_work()
     }
 
     fn work_waits(&self) -> bool {
-        executor::work_waits()
+        run_queue::work_waits()
     }
 
     fn may_work(&self, sleeper: usize) -> bool {

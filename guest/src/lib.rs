@@ -15,7 +15,7 @@
 //! | `logger` | the `log` records' way to the host |
 //! | [`time`] | clocks |
 //! | [`timer`] | `sleep`, `timeout` |
-//! | [`executor`] | tasks |
+//! | [`executor`], `run_queue` | tasks, and the queue of those that can go on |
 //! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
 //! | [`sync`] | channels, mutexes |
 //! | [`net`] | TCP |
@@ -46,6 +46,7 @@ mod out_of_heap;
 mod panic;
 pub mod process;
 pub mod registers;
+mod run_queue;
 pub mod runtime;
 pub mod stdio;
 pub mod sync;

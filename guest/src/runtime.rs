@@ -2,7 +2,7 @@
 //! nothing to do.
 
 use crate::hal::GuestHal;
-use crate::{boot, executor, registers};
+use crate::{boot, registers, run_queue};
 use alloc::sync::Arc;
 use arca_shared::client::ArcaSession;
 use arca_shared::client::reactor::Reactor;
@@ -104,7 +104,7 @@ pub(crate) fn serve_tasks() -> ! {
     let reactor = reactor();
     loop {
         let mut ran = 0;
-        while ran < TASKS_PER_TURN && executor::work() {
+        while ran < TASKS_PER_TURN && run_queue::work() {
             ran += 1;
         }
         if !reactor.turn() && ran == 0 {

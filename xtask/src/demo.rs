@@ -1,5 +1,5 @@
 //! The host side of the `demo` program: a TCP service that talks the demo's line
-//! protocol (guest/src/bin/demo.rs says it), and a file served over HTTP.
+//! protocol (guest/src/bin/demo/main.rs says it), and a file served over HTTP.
 
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};

@@ -38,19 +38,23 @@
 
 extern crate alloc;
 
+mod lines;
+mod options;
+mod transcript;
+
 use alloc::format;
 use alloc::string::String;
+use arca_guest::args;
 use arca_guest::http::{Response, Url};
-use arca_guest::net::{self, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use arca_guest::time::{Duration, Instant};
-use arca_guest::{args, println};
+use arca_guest::net::{self, Ipv4Addr, SocketAddr, TcpListener};
 use core::fmt::{self, Write};
+use lines::Lines;
+use options::Options;
 use sha2::{Digest, Sha256};
+use transcript::Transcript;
 
 arca_guest::entry!(main);
 
-/// Most bytes of a line.
-const MAX_LINE: usize = 1024;
 /// Bytes of the file moved at a time.
 const PIECE: usize = 256 << 10;
 
@@ -71,101 +75,6 @@ fn main() -> Result<(), String> {
 
     transcript.finish();
     Ok(())
-}
-
-/// What the command line says.
-struct Options {
-    service: SocketAddr,
-    file: &'static str,
-    sha256: &'static str,
-    size: u64,
-    serve_back: bool,
-    port: u16,
-}
-
-impl Options {
-    fn parse(mut args: impl Iterator<Item = &'static str>) -> Result<Options, String> {
-        let (mut service, mut file, mut sha256, mut size) = (None, None, None, None);
-        let (mut serve_back, mut port) = (false, 0);
-        while let Some(name) = args.next() {
-            if name == "--serve-back" {
-                serve_back = true;
-                continue;
-            }
-            let value = args
-                .next()
-                .ok_or_else(|| format!("{name} needs a value, or is not an option"))?;
-            let invalid = || format!("{name} cannot be {value:?}");
-            match name {
-                "--service" => service = Some(value.parse().map_err(|_| invalid())?),
-                "--file" => file = Some(value),
-                "--sha256" => sha256 = Some(value),
-                "--size" => size = Some(value.parse().map_err(|_| invalid())?),
-                "--port" => port = value.parse().map_err(|_| invalid())?,
-                _ => return Err(format!("{name} is not an option")),
-            }
-        }
-        let missing = |name| {
-            move || format!("{name} is missing; `cargo xtask run` starts demo with all it needs")
-        };
-        Ok(Options {
-            service: service.ok_or_else(missing("--service"))?,
-            file: file.ok_or_else(missing("--file"))?,
-            sha256: sha256.ok_or_else(missing("--sha256"))?,
-            size: size.ok_or_else(missing("--size"))?,
-            serve_back,
-            port,
-        })
-    }
-}
-
-/// Prints each step as it is done, with its time.
-struct Transcript {
-    start: Instant,
-    step_start: Instant,
-    steps: u32,
-}
-
-impl Transcript {
-    fn start() -> Transcript {
-        println!("Arca demo: a guest without a network stack, on the host's sockets");
-        let now = Instant::now();
-        Transcript {
-            start: now,
-            step_start: now,
-            steps: 0,
-        }
-    }
-
-    /// Ends a step; what follows belongs to the next one.
-    fn step(&mut self, name: &str, what: fmt::Arguments<'_>) {
-        let took = self.step_start.elapsed();
-        self.steps += 1;
-        println!("{:3}. {name:<8} {:>9}  {what}", self.steps, Time(took));
-        self.step_start = Instant::now();
-    }
-
-    fn finish(self) {
-        println!(
-            "done: {} steps in {}",
-            self.steps,
-            Time(self.start.elapsed())
-        );
-    }
-}
-
-/// A duration as people read it.
-struct Time(Duration);
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self.0.as_micros() {
-            micros @ 0..1_000 => format!("{micros} µs"),
-            micros @ 1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
-            micros => format!("{:.2} s", micros as f64 / 1e6),
-        };
-        f.pad(&text)
-    }
 }
 
 fn connect(options: &Options, transcript: &mut Transcript) -> Result<Lines, String> {
@@ -299,74 +208,4 @@ fn end(mut service: Lines, transcript: &mut Transcript) -> Result<(), String> {
     service.end()?;
     transcript.step("end", format_args!("both sides have ended the stream"));
     Ok(())
-}
-
-/// A connection on which lines are said and heard.
-struct Lines {
-    stream: TcpStream,
-    /// What was read beyond the last line.
-    ahead: String,
-}
-
-impl Lines {
-    fn new(stream: TcpStream) -> Lines {
-        Lines {
-            stream,
-            ahead: String::new(),
-        }
-    }
-
-    /// Sends a line; gives its length with its end.
-    fn say(&mut self, line: fmt::Arguments<'_>) -> Result<usize, String> {
-        let line = format!("{line}\n");
-        match self.stream.write_all(line.as_bytes()) {
-            Ok(()) => Ok(line.len()),
-            Err(error) => Err(format!("send {line:?}: {error}")),
-        }
-    }
-
-    /// Receives the next line, without its end.
-    fn hear(&mut self) -> Result<String, String> {
-        loop {
-            if let Some(at) = self.ahead.find('\n') {
-                let rest = self.ahead.split_off(at + 1);
-                let mut line = core::mem::replace(&mut self.ahead, rest);
-                line.truncate(at);
-                return Ok(line);
-            }
-            if self.ahead.len() > MAX_LINE {
-                return Err(format!("a line is longer than {MAX_LINE} bytes"));
-            }
-            if self.read()? == 0 {
-                return Err(format!(
-                    "the stream ended where a line was due, after {:?}",
-                    self.ahead
-                ));
-            }
-        }
-    }
-
-    fn read(&mut self) -> Result<usize, String> {
-        let mut buffer = [0; 256];
-        let count = self
-            .stream
-            .read(&mut buffer)
-            .map_err(|error| format!("receive: {error}"))?;
-        self.ahead
-            .push_str(&String::from_utf8_lossy(&buffer[..count]));
-        Ok(count)
-    }
-
-    /// Ends this side of the stream and reads to the end of the other.
-    fn end(&mut self) -> Result<(), String> {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .map_err(|error| format!("end the stream: {error}"))?;
-        while self.read()? > 0 {
-            if self.ahead.len() > MAX_LINE {
-                return Err(format!("{:?} where the stream's end was due", self.ahead));
-            }
-        }
-        Ok(())
-    }
 }

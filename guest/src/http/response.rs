@@ -1,11 +1,6 @@
-//! A small HTTP/1.1 client: one GET, its response head, and a body read in
-//! pieces as large as the caller's buffer.
-//!
-//! It works over anything that can be read ([`Source`]), sends one request for
-//! each connection, and understands the three ways in which a body ends: at its
-//! stated length, with its last chunk, or with the connection.
+//! A response, read in pieces.
 
-use alloc::format;
+use super::head::{Head, MAX_HEAD, Rest};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use httparse::Status;
@@ -21,106 +16,6 @@ pub trait Source {
     ///
     /// As the source has it.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
-}
-
-/// Why a text is no URL of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    /// It is not of the form `http://HOST[:PORT][/PATH]`.
-    #[error("not a URL of the form http://HOST[:PORT]/PATH")]
-    Form,
-    /// It asks for HTTPS.
-    #[error("https is not supported, only http")]
-    Https,
-    /// What follows the colon is not a port.
-    #[error("the port is not a number from 1 to 65535")]
-    Port,
-}
-
-/// A plain `http` URL, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url<'a> {
-    /// Host name or address, without the brackets of an IPv6 literal.
-    pub host: &'a str,
-    /// Host and port as they were written: what the Host header says.
-    pub authority: &'a str,
-    /// Port, 80 if none was written.
-    pub port: u16,
-    /// Path and query, `/` if none was written.
-    pub path: &'a str,
-}
-
-impl<'a> Url<'a> {
-    /// Takes `text` apart.
-    ///
-    /// # Errors
-    ///
-    /// [`UrlError`].
-    pub fn parse(text: &'a str) -> Result<Url<'a>, UrlError> {
-        if text.starts_with("https://") {
-            return Err(UrlError::Https);
-        }
-        let rest = text.strip_prefix("http://").ok_or(UrlError::Form)?;
-        // A fragment is the client's own and never sent.
-        let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-        let (authority, path) = match rest.find(['/', '?']) {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        if !path.starts_with('/') || rest.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err(UrlError::Form);
-        }
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(literal) => {
-                let (host, after) = literal.split_once(']').ok_or(UrlError::Form)?;
-                match after {
-                    "" => (host, None),
-                    _ => (host, Some(after.strip_prefix(':').ok_or(UrlError::Form)?)),
-                }
-            }
-            None => match authority.rsplit_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
-        };
-        if host.is_empty() || authority.contains('@') {
-            return Err(UrlError::Form);
-        }
-        let port = match port {
-            None | Some("") => 80,
-            Some(port) => match port.parse() {
-                Ok(0) | Err(_) => return Err(UrlError::Port),
-                Ok(port) => port,
-            },
-        };
-        Ok(Url {
-            host,
-            authority,
-            port,
-            path,
-        })
-    }
-
-    /// Host and port, also where the URL leaves the port out.
-    #[must_use]
-    pub fn host_and_port(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    /// The request that asks for this URL.
-    #[must_use]
-    pub fn request(&self) -> String {
-        format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: arca/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-            self.path,
-            self.authority,
-            env!("CARGO_PKG_VERSION")
-        )
-    }
 }
 
 /// Why a response cannot be read.
@@ -146,27 +41,8 @@ pub enum HttpError<E> {
     ChunksCut,
 }
 
-/// Most bytes of a response's head.
-pub const MAX_HEAD: usize = 64 << 10;
-/// Most header lines.
-const MAX_HEADERS: usize = 128;
 /// Bytes asked for at a time while reading a head.
 const HEAD_STEP: usize = 4096;
-
-/// How far a body still goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    /// That many bytes.
-    Bytes(u64),
-    /// To the end of the connection.
-    ToEnd,
-    /// That many bytes of the current chunk; then its line end, then chunks.
-    Chunk(u64),
-    /// A chunk's size line comes next.
-    ChunkSize,
-    /// Nothing is left.
-    Nothing,
-}
 
 /// A response whose head was read; its body is read with [`Response::read`].
 #[derive(Debug)]
@@ -341,56 +217,6 @@ impl<S: Source> Response<S> {
     }
 }
 
-/// What a response's head says.
-struct Head {
-    len: usize,
-    status: u16,
-    reason: String,
-    rest: Rest,
-}
-
-impl Head {
-    /// The head at the start of `bytes`; `None` if it is not complete yet.
-    fn parse(bytes: &[u8]) -> Result<Option<Head>, String> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let len = match response.parse(bytes) {
-            Ok(Status::Complete(len)) => len,
-            Ok(Status::Partial) => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        };
-        let status = response.code.unwrap_or(0);
-        let mut rest = Rest::ToEnd;
-        for header in response.headers.iter() {
-            let value = str::from_utf8(header.value).unwrap_or("").trim();
-            if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                if !value.eq_ignore_ascii_case("chunked") {
-                    return Err(format!("a transfer encoding of {value:?}"));
-                }
-                rest = Rest::ChunkSize;
-            } else if header.name.eq_ignore_ascii_case("content-length") && rest != Rest::ChunkSize
-            {
-                let length = value
-                    .parse()
-                    .map_err(|_| format!("a content length of {value:?}"))?;
-                if matches!(rest, Rest::Bytes(other) if other != length) {
-                    return Err("two different content lengths".to_string());
-                }
-                rest = Rest::Bytes(length);
-            }
-        }
-        if matches!(status, 204 | 304) {
-            rest = Rest::Nothing;
-        }
-        Ok(Some(Head {
-            len,
-            status,
-            reason: response.reason.unwrap_or("").to_string(),
-            rest,
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,34 +257,6 @@ mod tests {
             }
         }
         Ok((response.status, String::from_utf8_lossy(&body).into_owned()))
-    }
-
-    #[test]
-    fn urls() {
-        let url = Url::parse("http://127.0.0.1:8000/a/b?c#d").expect("valid");
-        assert_eq!(
-            (url.host, url.port, url.path),
-            ("127.0.0.1", 8000, "/a/b?c")
-        );
-        assert_eq!(url.authority, "127.0.0.1:8000");
-        let url = Url::parse("http://localhost").expect("valid");
-        assert_eq!((url.host, url.port, url.path), ("localhost", 80, "/"));
-        assert_eq!(url.host_and_port(), "localhost:80");
-        let url = Url::parse("http://[::1]:81/x").expect("valid");
-        assert_eq!((url.host, url.port, url.path), ("::1", 81, "/x"));
-        assert_eq!(url.host_and_port(), "[::1]:81");
-        for (bad, error) in [
-            ("127.0.0.1:8000/", UrlError::Form),
-            ("http:///x", UrlError::Form),
-            ("http://[::1/x", UrlError::Form),
-            ("http://a/b c", UrlError::Form),
-            ("http://a?b", UrlError::Form),
-            ("http://a:70000/", UrlError::Port),
-            ("http://a:0/", UrlError::Port),
-            ("https://a/", UrlError::Https),
-        ] {
-            assert_eq!(Url::parse(bad), Err(error), "{bad}");
-        }
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! The head of a response, and what it says of the body.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use httparse::Status;
+
+/// Most bytes of a response's head.
+pub const MAX_HEAD: usize = 64 << 10;
+/// Most header lines.
+const MAX_HEADERS: usize = 128;
+
+/// How far a body still goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// That many bytes.
+    Bytes(u64),
+    /// To the end of the connection.
+    ToEnd,
+    /// That many bytes of the current chunk; then its line end, then chunks.
+    Chunk(u64),
+    /// A chunk's size line comes next.
+    ChunkSize,
+    /// Nothing is left.
+    Nothing,
+}
+
+/// What a response's head says.
+pub(super) struct Head {
+    pub(super) len: usize,
+    pub(super) status: u16,
+    pub(super) reason: String,
+    pub(super) rest: Rest,
+}
+
+impl Head {
+    /// The head at the start of `bytes`; `None` if it is not complete yet.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, String> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let len = match response.parse(bytes) {
+            Ok(Status::Complete(len)) => len,
+            Ok(Status::Partial) => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        let status = response.code.unwrap_or(0);
+        let mut rest = Rest::ToEnd;
+        for header in response.headers.iter() {
+            let value = str::from_utf8(header.value).unwrap_or("").trim();
+            if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                if !value.eq_ignore_ascii_case("chunked") {
+                    return Err(format!("a transfer encoding of {value:?}"));
+                }
+                rest = Rest::ChunkSize;
+            } else if header.name.eq_ignore_ascii_case("content-length") && rest != Rest::ChunkSize
+            {
+                let length = value
+                    .parse()
+                    .map_err(|_| format!("a content length of {value:?}"))?;
+                if matches!(rest, Rest::Bytes(other) if other != length) {
+                    return Err("two different content lengths".to_string());
+                }
+                rest = Rest::Bytes(length);
+            }
+        }
+        if matches!(status, 204 | 304) {
+            rest = Rest::Nothing;
+        }
+        Ok(Some(Head {
+            len,
+            status,
+            reason: response.reason.unwrap_or("").to_string(),
+            rest,
+        }))
+    }
+}
