@@ -8,7 +8,7 @@
 
 use crate::client::transfer::{give, payload, take};
 use crate::native::blocking::{Listener, Stream};
-use crate::native::{self, Native, connection, reactor};
+use crate::native::{self, Native, connection, event_loop};
 use crate::net::{Failure, Listener as _};
 use crate::reply::{Outcome, Reply};
 use crate::{PIECE, client, server};
@@ -193,7 +193,7 @@ where
         let listener = connection::Listener::adopt(socket);
         report(listener.and_then(|listener| {
             let mut tasks = FuturesUnordered::new();
-            reactor::block_on(poll_fn(|context| {
+            event_loop::block_on(poll_fn(|context| {
                 serve_shared(&listener, &task, &mut tasks, context)
             }))
         }));

@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use std::ptr::NonNull;
 
 #[derive(Arbitrary, Debug)]
-enum Step {
+enum Operation {
     Allocate { size: u32, zeroed: bool },
     Free { which: u8 },
 }
@@ -24,8 +24,8 @@ struct Block {
     mark: u8,
 }
 
-fuzz_target!(|input: (u8, Vec<Step>)| {
-    let (blocks, steps) = input;
+fuzz_target!(|input: (u8, Vec<Operation>)| {
+    let (blocks, operations) = input;
     let blocks = usize::from(blocks % 96) + 1;
     let memory = Layout::from_size_align(blocks * MIN_BLOCK, MIN_BLOCK).expect("small");
     // SAFETY: the layout is not empty.
@@ -35,9 +35,9 @@ fuzz_target!(|input: (u8, Vec<Step>)| {
     let allocator = BuddyAllocator::new(unsafe { Arena::new(base, memory.size()) });
     let whole = allocator.largest_free();
     let mut live: Vec<Block> = Vec::new();
-    for (number, step) in steps.iter().enumerate() {
-        match *step {
-            Step::Allocate { size, zeroed } => {
+    for (number, operation) in operations.iter().enumerate() {
+        match *operation {
+            Operation::Allocate { size, zeroed } => {
                 let size = size as usize % (40 * MIN_BLOCK);
                 let layout = Layout::from_size_align(size, 8).expect("small");
                 let result = match zeroed {
@@ -68,7 +68,7 @@ fuzz_target!(|input: (u8, Vec<Step>)| {
                     mark,
                 });
             }
-            Step::Free { which } if !live.is_empty() => {
+            Operation::Free { which } if !live.is_empty() => {
                 let block = live.swap_remove(usize::from(which) % live.len());
                 for byte in 0..block.len {
                     // SAFETY: still ours.
@@ -77,7 +77,7 @@ fuzz_target!(|input: (u8, Vec<Step>)| {
                 // SAFETY: allocated with this layout, and forgotten.
                 unsafe { allocator.deallocate(block.address, block.layout) };
             }
-            Step::Free { .. } => {}
+            Operation::Free { .. } => {}
         }
     }
     for block in live {

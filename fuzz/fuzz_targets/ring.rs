@@ -22,7 +22,7 @@ struct Lie {
 }
 
 #[derive(Arbitrary, Debug)]
-enum Step {
+enum Operation {
     Write(u8),
     Read(u8),
     Peek(u8),
@@ -91,8 +91,8 @@ unsafe impl RingMemory for &Lying {
     }
 }
 
-/// One ring, step by step, beside a queue that does the same without lies.
-fn one_ring(capacity: usize, steps: &[Step]) {
+/// One ring, operation by operation, beside a queue that does the same without lies.
+fn one_ring(capacity: usize, operations: &[Operation]) {
     let ring = Lying {
         header: RingHeader::default(),
         data: RefCell::new(vec![0; capacity]),
@@ -104,11 +104,11 @@ fn one_ring(capacity: usize, steps: &[Step]) {
     let mut next = 0u8;
     let (mut gone, mut left) = (false, false);
     let mut seen = (false, false);
-    for step in steps {
+    for operation in operations {
         let honest = !ring.lied.get();
         let (written, taken) = (producer.written(), consumer.taken());
-        match step {
-            Step::Write(len) => {
+        match operation {
+            Operation::Write(len) => {
                 let bytes: Vec<u8> = (0..*len).map(|i| next.wrapping_add(i)).collect();
                 let result = producer.write(&bytes);
                 let put = result.unwrap_or(0);
@@ -120,9 +120,9 @@ fn one_ring(capacity: usize, steps: &[Step]) {
                     assert_eq!(put, bytes.len().min(room));
                 }
             }
-            Step::Read(len) | Step::Peek(len) => {
+            Operation::Read(len) | Operation::Peek(len) => {
                 let mut buffer = vec![0; usize::from(*len)];
-                let peek = matches!(step, Step::Peek(_));
+                let peek = matches!(operation, Operation::Peek(_));
                 let result = match peek {
                     true => consumer.peek(&mut buffer),
                     false => consumer.read(&mut buffer),
@@ -139,15 +139,15 @@ fn one_ring(capacity: usize, steps: &[Step]) {
             }
             // More than there is room for, or than was seen, is cut: what was put
             // is then anything, as after a lie.
-            Step::Commit(len) => {
+            Operation::Commit(len) => {
                 ring.lied.set(true);
                 producer.commit(usize::from(*len));
             }
-            Step::Consume(len) => {
+            Operation::Consume(len) => {
                 ring.lied.set(true);
                 consumer.consume(usize::from(*len));
             }
-            Step::Room => {
+            Operation::Room => {
                 if let Ok(free) = producer.free() {
                     assert!(free <= capacity);
                 }
@@ -159,22 +159,22 @@ fn one_ring(capacity: usize, steps: &[Step]) {
                 }
                 let _ = consumer.is_at_end();
             }
-            Step::Wishes => {
+            Operation::Wishes => {
                 let _ = producer.arm_room(1);
                 let _ = consumer.arm_data(0);
                 producer.should_notify_data();
                 consumer.should_notify_room(capacity / 2);
             }
-            Step::Close { producer: true } => {
+            Operation::Close { producer: true } => {
                 producer.close();
                 gone = true;
             }
-            Step::Close { .. } => {
+            Operation::Close { .. } => {
                 consumer.close();
                 left = true;
             }
-            Step::Lie(lie) => ring.lie(*lie),
-            Step::Soon(lies) => ring.soon.borrow_mut().extend(lies),
+            Operation::Lie(lie) => ring.lie(*lie),
+            Operation::Soon(lies) => ring.soon.borrow_mut().extend(lies),
         }
         // What an end keeps to itself nobody turns back or stretches.
         assert!(producer.written() >= written && consumer.taken() >= taken);
@@ -191,7 +191,7 @@ fn one_ring(capacity: usize, steps: &[Step]) {
 
 /// The pieces that a pipe's rings give to the kernel, with the memory around them
 /// watched by the address sanitizer.
-fn pieces(size: u64, steps: &[Step]) {
+fn pieces(size: u64, operations: &[Operation]) {
     let size = RingSize::new(size).expect("a multiple of 8");
     let memory = Memory::new(size.required_size() as usize);
     let place = PipePlace {
@@ -200,15 +200,15 @@ fn pieces(size: u64, steps: &[Step]) {
     };
     let arena = memory.arena();
     let mut pipe = BidirectionalPipe::join(&arena, place, Side::B).expect("fits");
-    for step in steps {
-        match *step {
-            Step::Lie(lie) => {
+    for operation in operations {
+        match *operation {
+            Operation::Lie(lie) => {
                 // One of the two headers, or the data behind it.
                 let header = u64::from(lie.field / 128) * (3 + size.get() / 8);
                 let value = telling(lie.kind, lie.value, size.get());
                 memory.poke((header + u64::from(lie.field % 4)) as usize, value);
             }
-            Step::Write(limit) | Step::Peek(limit) => {
+            Operation::Write(limit) | Operation::Peek(limit) => {
                 let limit = usize::from(limit);
                 if let Ok(parts) = pipe.outgoing().room_parts(limit) {
                     assert!(parts.len() <= limit.min(size.get() as usize));
@@ -219,7 +219,7 @@ fn pieces(size: u64, steps: &[Step]) {
                     }
                 }
             }
-            Step::Read(limit) => {
+            Operation::Read(limit) => {
                 let limit = usize::from(limit);
                 if let Ok(parts) = pipe.incoming().data_parts(limit) {
                     assert!(parts.len() <= limit.min(size.get() as usize));
@@ -233,11 +233,11 @@ fn pieces(size: u64, steps: &[Step]) {
                     std::hint::black_box(sum);
                 }
             }
-            Step::Commit(len) => pipe.outgoing().commit(usize::from(len)),
-            Step::Consume(len) => pipe.incoming().consume(usize::from(len)),
-            Step::Close { producer: true } => pipe.close_write(),
-            Step::Close { .. } => pipe.close_read(),
-            Step::Room | Step::Wishes | Step::Soon(_) => {
+            Operation::Commit(len) => pipe.outgoing().commit(usize::from(len)),
+            Operation::Consume(len) => pipe.incoming().consume(usize::from(len)),
+            Operation::Close { producer: true } => pipe.close_write(),
+            Operation::Close { .. } => pipe.close_read(),
+            Operation::Room | Operation::Wishes | Operation::Soon(_) => {
                 let _ = pipe.incoming().is_at_end();
                 pipe.is_closed();
             }
@@ -245,11 +245,11 @@ fn pieces(size: u64, steps: &[Step]) {
     }
 }
 
-fuzz_target!(|input: (bool, u8, Vec<Step>)| {
-    let (pipe, size, steps) = input;
+fuzz_target!(|input: (bool, u8, Vec<Operation>)| {
+    let (pipe, size, operations) = input;
     let size = usize::from(size % 32 + 1) * 8;
     match pipe {
-        true => pieces(size as u64, &steps),
-        false => one_ring(size, &steps),
+        true => pieces(size as u64, &operations),
+        false => one_ring(size, &operations),
     }
 });

@@ -8,7 +8,7 @@
 
 #![no_main]
 
-use arca_fuzz::step::Step;
+use arca_fuzz::operation::Operation;
 use arca_fuzz::{Memory, telling};
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, VcpuWaker};
 use arca_shared::protocol::frame::{Frame, MAX_PAYLOAD};
@@ -296,17 +296,17 @@ impl World {
         }
     }
 
-    /// Does a step; `false` if the session is over.
-    fn step(&mut self, step: &Step<'_>) -> bool {
-        let Step { a, b, c, .. } = *step;
+    /// Does one; `false` if the session is over.
+    fn perform(&mut self, operation: &Operation<'_>) -> bool {
+        let Operation { a, b, c, .. } = *operation;
         let len = usize::from(b) * 16;
-        match step.operation {
-            0 => self.send(a, b, step.payload),
+        match operation.code {
+            0 => self.send(a, b, operation.payload),
             1 => self.likely(a, b, c),
             2 => {
                 // What these bytes ask for is anybody's guess.
                 self.lied = true;
-                let _ = self.control.write(step.payload);
+                let _ = self.control.write(operation.payload);
                 self.tell(self.control.shm_offset().into());
             }
             3 => return self.turn(),
@@ -354,7 +354,7 @@ impl World {
             }
             12 => self.tell(Slot(u16::from_le_bytes([a, b]).into())),
             14 => self.want(a),
-            _ => self.lie(a, b, c, step.payload),
+            _ => self.lie(a, b, c, operation.payload),
         }
         true
     }
@@ -411,9 +411,9 @@ fn run(mut input: &[u8]) {
     let Some(mut world) = World::new() else {
         return;
     };
-    let mut steps = std::iter::from_fn(|| Step::read(&mut input)).take(200);
-    while let Some(step) = steps.next()
-        && world.step(&step)
+    let mut operations = std::iter::from_fn(|| Operation::read(&mut input)).take(200);
+    while let Some(operation) = operations.next()
+        && world.perform(&operation)
     {}
     world.monitor.close();
     let stats = world.handle.stats();

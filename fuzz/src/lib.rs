@@ -1,7 +1,7 @@
 //! What the fuzz targets share: memory that plays the arena, and is gone with it,
-//! and the steps of a session.
+//! and the operations of a session.
 
-pub mod step;
+pub mod operation;
 
 use arca_shared::memory::Arena;
 use std::alloc::{Layout, alloc_zeroed, dealloc};

@@ -1,6 +1,6 @@
 //! Connections and listeners for tasks.
 
-use super::reactor::{Place, Way};
+use super::event_loop::{Place, Way};
 use crate::net::{self, Failure};
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};

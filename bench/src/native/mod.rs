@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`blocking`] | streams and listeners |
 //! | [`connection`] | connections for tasks |
-//! | [`reactor`] | the thread's epoll, and what runs tasks over it |
+//! | [`event_loop`] | the thread's epoll, and what runs tasks over it |
 
 pub mod blocking;
 pub mod connection;
-pub mod reactor;
+pub mod event_loop;
 
 use crate::PIECE;
 use crate::client::transfer::{finish, give, payload, take};
@@ -83,7 +83,7 @@ impl Net for Native {
         let running: FuturesUnordered<_> = numbered
             .map(|(number, task)| async move { (number, task.await) })
             .collect();
-        let mut ended: Vec<_> = reactor::block_on(running.collect());
+        let mut ended: Vec<_> = event_loop::block_on(running.collect());
         ended.sort_unstable_by_key(|&(number, _)| number);
         ended.into_iter().map(|(_, output)| output).collect()
     }

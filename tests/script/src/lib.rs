@@ -8,7 +8,7 @@
 //! | [`op`] | the operations, and how a line says them |
 //! | [`data`] | bytes to send, and what is said of bytes that came |
 //! | [`system`] | what the interpreter needs of the system it runs on |
-//! | [`machine`] | the interpreter |
+//! | [`interpreter`] | the interpreter |
 //! | [`native`] | [`System`] over std's sockets |
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
@@ -16,13 +16,13 @@
 extern crate alloc;
 
 pub mod data;
-pub mod machine;
+pub mod interpreter;
 #[cfg(feature = "std")]
 pub mod native;
 pub mod op;
 pub mod system;
 
 pub use data::{Data, noise};
-pub use machine::Machine;
+pub use interpreter::Interpreter;
 pub use op::{How, Op, Seen};
 pub use system::{Failure, Listener, Made, Outcome, Reader, Stream, System, Writer};

@@ -3,7 +3,7 @@
 use crate::local::LocalGuest;
 use crate::talk::Talk;
 use arca_monitor::Rule;
-use arca_script::Machine;
+use arca_script::Interpreter;
 use arca_script::native::Native;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -37,9 +37,9 @@ impl Default for NativeActor {
         let (answer, answers) = channel();
         // Ends when the actor is dropped; one that hangs ends with the process.
         thread::spawn(move || {
-            let mut machine = Machine::new(Native);
+            let mut interpreter = Interpreter::new(Native);
             for line in asked {
-                if answer.send(machine.run(&line)).is_err() {
+                if answer.send(interpreter.run(&line)).is_err() {
                     break;
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! Nothing in guest memory is trusted: each step must lead further up a stack
 //! of the guest's and to an address in its text, and there is a most number of
-//! steps.
+//! runs.
 
 use crate::crash::Registers;
 use arca_shared::protocol::layout::STACK_SIZE;
@@ -10,40 +10,40 @@ use arca_shared::protocol::layout::STACK_SIZE;
 use crate::memory::GuestMemory;
 use crate::memory::map::{AddressMap, Kind};
 
-/// Most frames that are looked at: as many as a stack has room for, each with a
+/// Most frames that are read: as many as a stack has room for, each with a
 /// frame pointer and a return address.
 const MAX_FRAMES: usize = STACK_SIZE as usize / 16;
-/// Steps that a report shows, from both ends.
+/// Runs of frames that a report shows, from both ends.
 const SHOWN: (usize, usize) = (32, 16);
 
-/// Steps of a backtrace that have the same address.
+/// Frames of a backtrace, one after the other, with the same return address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct FrameRun {
     /// The address.
     pub address: u64,
     /// How many there are.
     pub times: usize,
-    /// How many other steps follow that are left out.
+    /// How many other runs follow that are left out.
     pub left_out: usize,
 }
 
 /// Makes of addresses what a report shows: equal ones that follow one another
-/// become one step, and what is too much is left out of the middle.
-pub fn condense(addresses: &[u64]) -> Vec<Step> {
-    let mut steps: Vec<Step> = addresses
+/// become one run, and what is too much is left out of the middle.
+pub fn condense(addresses: &[u64]) -> Vec<FrameRun> {
+    let mut runs: Vec<FrameRun> = addresses
         .chunk_by(|a, b| a == b)
-        .map(|run| Step {
+        .map(|run| FrameRun {
             address: run[0],
             times: run.len(),
             left_out: 0,
         })
         .collect();
     let (first, last) = SHOWN;
-    if steps.len() > first + last {
-        let middle = first..steps.len() - last;
-        steps[first - 1].left_out = steps.drain(middle).map(|step| step.times).sum();
+    if runs.len() > first + last {
+        let middle = first..runs.len() - last;
+        runs[first - 1].left_out = runs.drain(middle).map(|run| run.times).sum();
     }
-    steps
+    runs
 }
 
 /// Return addresses, innermost first, not counting the instruction pointer.
@@ -124,19 +124,19 @@ mod tests {
 
     #[test]
     fn long_chains_are_condensed() {
-        let step = |address, times| Step {
+        let frames = |address, times| FrameRun {
             address,
             times,
             left_out: 0,
         };
         assert_eq!(
             condense(&[1, 2, 2, 2, 1]),
-            [step(1, 1), step(2, 3), step(1, 1)]
+            [frames(1, 1), frames(2, 3), frames(1, 1)]
         );
         let long: Vec<u64> = (0..100).collect();
-        let steps = condense(&long);
-        assert_eq!(steps.len(), 48);
-        assert_eq!((steps[31].left_out, steps[32].address), (52, 84));
+        let runs = condense(&long);
+        assert_eq!(runs.len(), 48);
+        assert_eq!((runs[31].left_out, runs[32].address), (52, 84));
         assert!(condense(&[]).is_empty());
     }
 

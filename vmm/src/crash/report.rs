@@ -43,12 +43,12 @@ pub fn report(
     };
     let callers = backtrace::condense(&backtrace::walk(memory, map, &registers))
         .into_iter()
-        .map(|step| Frame {
-            address: step.address,
+        .map(|run| Frame {
+            address: run.address,
             // What a return address follows is the call.
-            places: symbols.find(step.address.wrapping_sub(1)),
-            times: step.times,
-            left_out: step.left_out,
+            places: symbols.find(run.address.wrapping_sub(1)),
+            times: run.times,
+            left_out: run.left_out,
         });
     let fault_address = match cause {
         Cause::Exception { address, .. } => address,

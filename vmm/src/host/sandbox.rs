@@ -30,7 +30,7 @@ use landlock::{
 use seccompiler::BpfProgram;
 
 use crate::error::StartError;
-use crate::vm::outcome::{Control, Outcome};
+use crate::vm::outcome::{Outcome, RunState};
 
 /// What a thread is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct Entrance {
     /// The sandbox, if there is one.
     pub sandbox: Option<Arc<Sandbox>>,
     /// Who is told if it cannot be entered.
-    pub control: Arc<Control>,
+    pub run_state: Arc<RunState>,
 }
 
 impl Entrance {
@@ -100,7 +100,7 @@ impl Entrance {
             None => Ok(()),
         };
         if let Err(error) = &entered {
-            self.control.end(Outcome::HostFailed(format!(
+            self.run_state.end(Outcome::HostFailed(format!(
                 "the sandbox could not be entered: {error}; --no-sandbox runs without one"
             )));
         }

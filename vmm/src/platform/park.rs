@@ -14,7 +14,7 @@ use std::time::Duration;
 use arca_monitor::VcpuWaker;
 use nix::libc;
 
-use crate::vm::outcome::Control;
+use crate::vm::outcome::RunState;
 
 /// Nothing is waiting, nobody sleeps.
 const EMPTY: u32 = 0;
@@ -69,15 +69,15 @@ impl Parker {
 /// The places of all vCPUs of a guest.
 pub struct Parkers {
     parkers: Vec<Parker>,
-    control: Arc<Control>,
+    run_state: Arc<RunState>,
 }
 
 impl Parkers {
     /// As many as there are vCPUs.
-    pub fn new(vcpus: usize, control: Arc<Control>) -> Self {
+    pub fn new(vcpus: usize, run_state: Arc<RunState>) -> Self {
         Self {
             parkers: (0..vcpus).map(|_| Parker::default()).collect(),
-            control,
+            run_state,
         }
     }
 
@@ -95,7 +95,7 @@ impl Parkers {
 impl VcpuWaker for Parkers {
     fn wake(&self, vcpu: usize) {
         if let Some(parker) = self.get(vcpu) {
-            self.control.counters.wakes.add(1);
+            self.run_state.counters.wakes.add(1);
             parker.wake();
         }
     }

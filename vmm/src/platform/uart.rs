@@ -13,7 +13,7 @@ use vm_superio::{Serial, Trigger};
 
 use crate::host::logs::escape;
 use crate::host::worker::write_unless;
-use crate::vm::outcome::Control;
+use crate::vm::outcome::RunState;
 
 /// Longest line that is gathered; a longer one is written in pieces.
 const LINE_MAX: usize = 4096;
@@ -26,10 +26,10 @@ pub struct Uart {
 impl Uart {
     /// A UART whose lines go to `console`. A write to it that blocks is given
     /// up on once the guest is to stop.
-    pub fn new(console: Box<dyn Write + Send>, vcpus: usize, control: Arc<Control>) -> Self {
+    pub fn new(console: Box<dyn Write + Send>, vcpus: usize, run_state: Arc<RunState>) -> Self {
         let lines = Lines {
             console,
-            control,
+            run_state,
             current: 0,
             pending: vec![Vec::new(); vcpus],
         };
@@ -83,7 +83,7 @@ impl Trigger for NoInterrupt {
 /// Gathers each vCPU's bytes into lines.
 struct Lines {
     console: Box<dyn Write + Send>,
-    control: Arc<Control>,
+    run_state: Arc<RunState>,
     current: usize,
     pending: Vec<Vec<u8>>,
 }
@@ -115,7 +115,7 @@ impl Lines {
             &mut self.console,
             text.as_bytes(),
             |_| {},
-            || self.control.is_stopping(),
+            || self.run_state.is_stopping(),
         );
     }
 }

@@ -21,11 +21,11 @@ use crate::memory::map::AddressMap;
 use crate::memory::paging;
 use crate::memory::tables;
 use crate::platform::clock::GuestClock;
-use crate::platform::kvm::{Machine, Start, VcpuShared};
+use crate::platform::kvm::{KvmMachine, Start, VcpuShared};
 use crate::platform::park::Parkers;
 use crate::platform::uart::Uart;
 use crate::vm::config::{Input, Output, VmConfig};
-use crate::vm::outcome::Control;
+use crate::vm::outcome::RunState;
 use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
 
 /// Bytes at the top of the first vCPU's stack that are surely used.
@@ -65,11 +65,11 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     memory.populate(map.heap().start, HEAP_POPULATED);
 
     // 6. The machine.
-    let platform = Machine::new(&memory)?;
+    let platform = KvmMachine::new(&memory)?;
 
     // 7. The session.
-    let control = Arc::new(Control::default());
-    let parkers = Arc::new(Parkers::new(vcpus, Arc::clone(&control)));
+    let run_state = Arc::new(RunState::default());
+    let parkers = Arc::new(Parkers::new(vcpus, Arc::clone(&run_state)));
     let waker: Arc<dyn VcpuWaker> = Arc::clone(&parkers) as _;
     let mut link = Link::new(memory.arena(), waker, vcpus).map_err(StartError::Link)?;
     platform.connect_doorbell(link.doorbell().as_fd())?;
@@ -116,16 +116,16 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     )?;
 
     let handle = VmHandle {
-        control: Arc::clone(&control),
+        run_state: Arc::clone(&run_state),
         monitor: Arc::new(Mutex::new(MonitorView::Serving(monitor.handle()))),
         stdout: Arc::default(),
     };
     let shared = Arc::new(VcpuShared {
         memory,
         parkers,
-        uart: Uart::new(config.console, vcpus.len(), Arc::clone(&control)),
+        uart: Uart::new(config.console, vcpus.len(), Arc::clone(&run_state)),
         clock,
-        control,
+        run_state,
     });
     Ok(Vm {
         image,
@@ -258,9 +258,9 @@ mod tests {
                 let count = vcpus as usize % MAX_VCPUS + 1;
                 let _ = AddressMap::new(&[], count, low_memory, arena_size);
             }
-            let control = Control::default();
-            control.end(Outcome::Exited(0));
-            let outcome = control.wait(Some(Duration::from_secs(seconds)));
+            let run_state = RunState::default();
+            run_state.end(Outcome::Exited(0));
+            let outcome = run_state.wait(Some(Duration::from_secs(seconds)));
             prop_assert!(matches!(outcome, Outcome::Exited(0)));
         }
     }

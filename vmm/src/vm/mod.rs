@@ -34,12 +34,12 @@ use nix::libc;
 use crate::error::StartError;
 use crate::host::descriptor::Sink;
 use crate::host::sandbox::Sandbox;
-use crate::host::streams::Progress;
+use crate::host::streams::StreamProgress;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
-use crate::platform::kvm::{Machine, Vcpu, VcpuShared};
+use crate::platform::kvm::{KvmMachine, Vcpu, VcpuShared};
 use crate::vm::config::VmConfig;
-use crate::vm::outcome::{Control, Outcome};
+use crate::vm::outcome::{Outcome, RunState};
 use crate::vm::stats::VmStats;
 use crate::vm::status::ExitStatus;
 
@@ -58,7 +58,7 @@ pub struct Vm {
     timeout: Option<Duration>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
-    _platform: Machine,
+    _platform: KvmMachine,
 }
 
 impl Vm {
@@ -109,9 +109,9 @@ pub enum StopReason {
 /// A handle to a guest, from before it runs until after it has ended.
 #[derive(Clone)]
 pub struct VmHandle {
-    control: Arc<Control>,
+    run_state: Arc<RunState>,
     monitor: Arc<Mutex<MonitorView>>,
-    stdout: Arc<Progress>,
+    stdout: Arc<StreamProgress>,
 }
 
 /// The monitor, as handles see it. A handle that outlives the guest keeps only
@@ -135,7 +135,7 @@ impl VmHandle {
     /// written was drained. How a guest has ended that has ended already stays, but
     /// peers that have not taken all of what it had written are not waited for.
     pub fn stop(&self, reason: StopReason) {
-        self.control.ask_stop(match reason {
+        self.run_state.ask_stop(match reason {
             StopReason::Request => Outcome::Interrupted(libc::SIGINT),
             StopReason::Signal(signal) => Outcome::Interrupted(signal),
             StopReason::Timeout => Outcome::TimedOut,
@@ -150,7 +150,7 @@ impl VmHandle {
     /// What the guest did so far.
     #[must_use]
     pub fn stats(&self) -> VmStats {
-        let counters = &self.control.counters;
+        let counters = &self.run_state.counters;
         VmStats {
             monitor: self.view().stats(),
             vcpu_exits: counters.vcpu_exits.get(),

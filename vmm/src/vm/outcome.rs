@@ -26,7 +26,7 @@ pub enum Outcome {
 
 /// Shared by the thread that runs a VM and all that it starts.
 #[derive(Default)]
-pub struct Control {
+pub struct RunState {
     state: Mutex<State>,
     changed: Condvar,
     /// vCPUs are to stop. Set (Release) once the outcome is known; each vCPU
@@ -46,7 +46,7 @@ struct State {
     session_over: bool,
 }
 
-impl Control {
+impl RunState {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked has left a whole value behind: it is only ever
         // replaced.
@@ -119,16 +119,16 @@ impl Control {
 }
 
 /// Says that the session is over when it is dropped, by a panic too.
-pub struct Session(pub Arc<Control>);
+pub struct SessionGuard(pub Arc<RunState>);
 
-impl Drop for Session {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.0.lock().session_over = true;
         self.0.changed.notify_all();
     }
 }
 
-impl Control {
+impl RunState {
     /// Waits until the session is over, but not past `deadline`, and, if
     /// `until_asked`, not once somebody asks for the end. Whether it is over.
     pub fn wait_session(&self, deadline: Option<Instant>, until_asked: bool) -> bool {
@@ -162,37 +162,37 @@ mod tests {
 
     #[test]
     fn a_session_is_waited_for_until_it_is_over_or_somebody_asks() {
-        let control = Arc::new(Control::default());
+        let run_state = Arc::new(RunState::default());
         let soon = Instant::now() + Duration::from_millis(1);
-        assert!(!control.wait_session(Some(soon), true));
-        control.end(Outcome::Exited(0));
-        let asker = Arc::clone(&control);
+        assert!(!run_state.wait_session(Some(soon), true));
+        run_state.end(Outcome::Exited(0));
+        let asker = Arc::clone(&run_state);
         let asking = std::thread::spawn(move || asker.ask_stop(Outcome::Interrupted(2)));
-        assert!(!control.wait_session(None, true));
+        assert!(!run_state.wait_session(None, true));
         asking.join().expect("no panic");
-        assert!(matches!(control.wait(None), Outcome::Exited(0)));
-        let session = Session(Arc::clone(&control));
+        assert!(matches!(run_state.wait(None), Outcome::Exited(0)));
+        let session = SessionGuard(Arc::clone(&run_state));
         let ending = std::thread::spawn(move || drop(session));
-        assert!(control.wait_session(None, false));
-        assert!(control.wait_session(None, true));
+        assert!(run_state.wait_session(None, false));
+        assert!(run_state.wait_session(None, true));
         ending.join().expect("no panic");
     }
 
     #[test]
     fn the_first_outcome_is_believed() {
-        let control = Control::default();
-        assert!(!control.is_stopping());
-        control.end(Outcome::Exited(3));
-        control.end(Outcome::TimedOut);
-        assert!(control.is_stopping());
-        assert!(matches!(control.wait(None), Outcome::Exited(3)));
+        let run_state = RunState::default();
+        assert!(!run_state.is_stopping());
+        run_state.end(Outcome::Exited(3));
+        run_state.end(Outcome::TimedOut);
+        assert!(run_state.is_stopping());
+        assert!(matches!(run_state.wait(None), Outcome::Exited(3)));
     }
 
     #[test]
     fn waiting_ends_with_the_timeout() {
-        let control = Control::default();
-        let outcome = control.wait(Some(Duration::from_millis(1)));
+        let run_state = RunState::default();
+        let outcome = run_state.wait(Some(Duration::from_millis(1)));
         assert!(matches!(outcome, Outcome::TimedOut));
-        assert!(control.is_stopping());
+        assert!(run_state.is_stopping());
     }
 }

@@ -10,10 +10,10 @@ use nix::libc;
 
 use crate::crash;
 use crate::host::sandbox::{Entrance, Role};
-use crate::host::streams::{Incoming, NOTICE, Outgoing, PATIENCE, drain_all};
+use crate::host::streams::{INTERRUPT_LIMIT, Incoming, Outgoing, STALL_LIMIT, drain_all};
 use crate::host::worker::Worker;
 use crate::platform::kvm::{Vcpu, VcpuShared};
-use crate::vm::outcome::{Control, Outcome, Session};
+use crate::vm::outcome::{Outcome, RunState, SessionGuard};
 use crate::vm::status::ExitStatus;
 use crate::vm::{MonitorView, Vm};
 
@@ -22,7 +22,7 @@ use crate::vm::{MonitorView, Vm};
 /// is not able to do it.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How long the connections of a guest that was stopped may go on delivering.
-const FAREWELL: Duration = Duration::from_secs(6);
+const SESSION_LIMIT: Duration = Duration::from_secs(6);
 
 /// The threads of a running guest.
 #[derive(Default)]
@@ -49,11 +49,11 @@ pub fn run(vm: Vm) -> ExitStatus {
         sandbox,
         _platform: platform,
     } = vm;
-    let control = Arc::clone(&shared.control);
+    let run_state = Arc::clone(&shared.run_state);
     let mut threads = Threads::default();
     let entrance = Entrance {
         sandbox,
-        control: Arc::clone(&control),
+        run_state: Arc::clone(&run_state),
     };
     let start = || -> io::Result<()> {
         for vcpu in vcpus {
@@ -76,13 +76,13 @@ pub fn run(vm: Vm) -> ExitStatus {
         Ok(())
     };
     if let Err(error) = start() {
-        control.end(Outcome::HostFailed(format!(
+        run_state.end(Outcome::HostFailed(format!(
             "a thread could not be started: {error}"
         )));
     }
 
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let outcome = control.wait(timeout);
+    let outcome = run_state.wait(timeout);
     let ended = Instant::now();
 
     let stopped = stop_vcpus(threads.vcpus, &shared);
@@ -90,16 +90,16 @@ pub fn run(vm: Vm) -> ExitStatus {
     for stream in &threads.outgoing {
         stream.guest_ended();
     }
-    let farewell = Farewell::begin(&outcome, &monitor_handle, deadline);
+    let session_drain = SessionDrain::begin(&outcome, &monitor_handle, deadline);
     if let Some(stdin) = threads.stdin {
         stdin.stop();
     }
-    let (undelivered, lost) = drain_all(threads.outgoing, &control, || {
-        farewell.end(threads.monitor, &monitor_handle, &control)
+    let (undelivered, lost) = drain_all(threads.outgoing, &run_state, || {
+        session_drain.end(threads.monitor, &monitor_handle, &run_state)
     });
     // It has had its time unless the streams needed none.
     if let Some(console) = console
-        && (console.wait(ended + PATIENCE) || console.interrupt(NOTICE))
+        && (console.wait(ended + STALL_LIMIT) || console.interrupt(INTERRUPT_LIMIT))
     {
         console.join();
     }
@@ -130,13 +130,13 @@ pub fn run(vm: Vm) -> ExitStatus {
 }
 
 /// How long the monitor may go on delivering what the guest had written.
-struct Farewell {
+struct SessionDrain {
     deadline: Option<Instant>,
     /// Whoever asks for the end ends it.
     until_asked: bool,
 }
 
-impl Farewell {
+impl SessionDrain {
     /// Tells the monitor how the guest has ended. `deadline`: that of the guest,
     /// which holds for what it leaves behind too.
     fn begin(outcome: &Outcome, monitor: &MonitorHandle, deadline: Option<Instant>) -> Self {
@@ -152,7 +152,7 @@ impl Farewell {
             }
             Outcome::TimedOut | Outcome::Interrupted(_) => {
                 monitor.stop();
-                (Some(Instant::now() + FAREWELL), false)
+                (Some(Instant::now() + SESSION_LIMIT), false)
             }
             // What such a guest wrote last is worth nothing.
             Outcome::Violation(_) | Outcome::HostFailed(_) => {
@@ -171,14 +171,14 @@ impl Farewell {
         self,
         worker: Option<Worker<Option<Undelivered>>>,
         monitor: &MonitorHandle,
-        control: &Control,
+        run_state: &RunState,
     ) -> Result<Undelivered, &'static str> {
         let Some(worker) = worker else {
             return Ok(Undelivered::default());
         };
-        if !control.wait_session(self.deadline, self.until_asked) {
+        if !run_state.wait_session(self.deadline, self.until_asked) {
             monitor.abort();
-            if !control.wait_session(Some(Instant::now() + STOP_LIMIT), false) {
+            if !run_state.wait_session(Some(Instant::now() + STOP_LIMIT), false) {
                 // It is left behind, with what it holds.
                 return Err("the monitor could not be stopped");
             }
@@ -194,7 +194,7 @@ fn start_vcpu(
     entrance: &Entrance,
 ) -> io::Result<Worker<Option<()>>> {
     let (shared, inside) = (Arc::clone(shared), entrance.clone());
-    guarded("vcpu", &entrance.control, move || {
+    guarded("vcpu", &entrance.run_state, move || {
         precise_timers();
         if inside.enter(Role::Vcpu) {
             vcpu.run(&shared);
@@ -207,8 +207,8 @@ fn start_monitor(
     entrance: &Entrance,
 ) -> io::Result<Worker<Option<Undelivered>>> {
     let inside = entrance.clone();
-    guarded("monitor", &entrance.control, move || {
-        let _session = Session(Arc::clone(&inside.control));
+    guarded("monitor", &entrance.run_state, move || {
+        let _session = SessionGuard(Arc::clone(&inside.run_state));
         precise_timers();
         if !inside.enter(Role::Relay) {
             return Undelivered::default();
@@ -217,7 +217,7 @@ fn start_monitor(
         if let SessionEnd::Violation(rule) = &end {
             // Before the guest can see it: what it does then, its exit code
             // included, counts no more.
-            inside.control.end(Outcome::Violation(rule.to_string()));
+            inside.run_state.end(Outcome::Violation(rule.to_string()));
         }
         monitor.close();
         match end {
@@ -242,16 +242,16 @@ fn precise_timers() {
 /// worker gives nothing then.
 fn guarded<T: Send + 'static>(
     name: &'static str,
-    control: &Arc<Control>,
+    run_state: &Arc<RunState>,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Worker<Option<T>>> {
-    let control = Arc::clone(control);
+    let run_state = Arc::clone(run_state);
     Worker::spawn(name, move || {
         // What the body leaves behind is dropped with it or made to survive a
-        // panic; see the locks of `Control` and `Uart`.
+        // panic; see the locks of `RunState` and `Uart`.
         let result = catch_unwind(AssertUnwindSafe(body)).ok();
         if result.is_none() {
-            control.end(Outcome::HostFailed(format!("the {name} thread panicked")));
+            run_state.end(Outcome::HostFailed(format!("the {name} thread panicked")));
         }
         result
     })

@@ -22,7 +22,7 @@ use arca_guest::stdio::stdin;
 use arca_guest::sync::Signal;
 use arca_guest::time::Duration;
 use arca_guest::{JoinHandle, args, block_on, println, sleep, spawn};
-use arca_script::{Failure, Listener, Machine, Outcome, System};
+use arca_script::{Failure, Interpreter, Listener, Outcome, System};
 use arca_shared::protocol::message::SocketOption;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -36,10 +36,10 @@ const PAUSE: Duration = Duration::from_micros(100);
 
 fn main() {
     let tasks = args().nth(1) == Some("tasks");
-    let mut machine = Machine::new(Guest { tasks });
+    let mut interpreter = Interpreter::new(Guest { tasks });
     let mut lines = stdin().lines();
     while let Some(Ok(line)) = lines.next() {
-        println!("{}", machine.run(&line));
+        println!("{}", interpreter.run(&line));
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arca_monitor::StandardPipe;
 
-use super::{CHUNK, NOTICE, errno_of};
+use super::{CHUNK, INTERRUPT_LIMIT, errno_of};
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::worker::{PAUSE, Worker};
 use crate::vm::outcome::Outcome;
@@ -40,7 +40,7 @@ impl Incoming {
             // again and again.
             if let Err(error) = copy(pipe, reader, || flag.load(Ordering::Relaxed)) {
                 let rule = format!("the pipe of standard input: {error}");
-                entrance.control.end(Outcome::Violation(rule));
+                entrance.run_state.end(Outcome::Violation(rule));
             }
         })?;
         Ok(Self {
@@ -55,7 +55,7 @@ impl Incoming {
     pub fn stop(self) {
         self.ended.store(true, Ordering::Relaxed);
         self.handle.ended();
-        if self.worker.interrupt(NOTICE) {
+        if self.worker.interrupt(INTERRUPT_LIMIT) {
             self.worker.join();
         }
     }

@@ -13,14 +13,14 @@ use std::time::Duration;
 use nix::libc;
 
 pub use input::Incoming;
-pub use output::{Outgoing, PATIENCE, Progress, drain_all};
+pub use output::{Outgoing, STALL_LIMIT, StreamProgress, drain_all};
 
 /// Capacity of each direction of the pipes for input and output, in bytes: with
 /// it, a pipe takes exactly 128 KiB.
 pub const PIPE_SIZE: u64 = 65_512;
 
 /// How long a thread that is given up on has to notice.
-pub const NOTICE: Duration = Duration::from_millis(200);
+pub const INTERRUPT_LIMIT: Duration = Duration::from_millis(200);
 /// Bytes that are moved at once.
 const CHUNK: usize = 64 << 10;
 

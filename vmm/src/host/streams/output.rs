@@ -12,23 +12,23 @@ use std::time::{Duration, Instant};
 
 use arca_monitor::{StandardHandle, StandardPipe};
 
-use super::{CHUNK, NOTICE, errno_of};
+use super::{CHUNK, INTERRUPT_LIMIT, errno_of};
 use crate::host::descriptor::{Queue, Sink};
 use crate::host::logs::{self, Entry};
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::worker::{Worker, write_unless};
-use crate::vm::outcome::{Control, Outcome};
+use crate::vm::outcome::{Outcome, RunState};
 use crate::vm::stats::Counter;
 
 /// How long a reader of the guest's output may make no progress once the guest
 /// has ended; once somebody asked for the end, how long there is in all.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// How often a thread that makes no progress is made to look up from its write.
 const NUDGE: Duration = Duration::from_millis(500);
 
 /// How far a stream's thread has come.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct StreamProgress {
     /// Bytes that the host took.
     pub delivered: Counter,
     /// Bytes that were taken from the ring and that the host refused.
@@ -38,7 +38,7 @@ pub struct Progress {
     given_up: AtomicBool,
 }
 
-impl Progress {
+impl StreamProgress {
     fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
     }
@@ -49,7 +49,7 @@ pub struct Outgoing {
     name: &'static str,
     worker: Worker,
     handle: StandardHandle,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
     queue: Option<Queue>,
 }
 
@@ -58,17 +58,17 @@ impl Outgoing {
     pub fn stdout(
         pipe: StandardPipe,
         sink: Sink,
-        progress: Arc<Progress>,
+        progress: Arc<StreamProgress>,
         entrance: Entrance,
     ) -> io::Result<Self> {
         let Sink { writer, queue } = sink;
-        let body = move |pipe: StandardPipe, progress: &Progress| {
+        let body = move |pipe: StandardPipe, progress: &StreamProgress| {
             if !entrance.enter(Role::Stream) {
                 return;
             }
             if let Err(error) = copy(pipe, writer, progress) {
                 let rule = format!("the pipe of standard output: {error}");
-                entrance.control.end(Outcome::Violation(rule));
+                entrance.run_state.end(Outcome::Violation(rule));
             }
         };
         Self::start("standard output", "stdout", pipe, queue, progress, body)
@@ -77,7 +77,7 @@ impl Outgoing {
     /// Starts the log, with `stderr` for the text among its records.
     pub fn log(pipe: StandardPipe, stderr: Sink, entrance: Entrance) -> io::Result<Self> {
         let Sink { mut writer, queue } = stderr;
-        let body = move |pipe: StandardPipe, progress: &Progress| {
+        let body = move |pipe: StandardPipe, progress: &StreamProgress| {
             if !entrance.enter(Role::Stream) {
                 return;
             }
@@ -97,7 +97,7 @@ impl Outgoing {
             };
             if let Err(error) = logs::forward(pipe, emit, || progress.is_given_up()) {
                 let rule = format!("the log pipe: {error}");
-                entrance.control.end(Outcome::Violation(rule));
+                entrance.run_state.end(Outcome::Violation(rule));
             }
         };
         Self::start("standard error", "log", pipe, queue, Arc::default(), body)
@@ -108,8 +108,8 @@ impl Outgoing {
         thread: &str,
         pipe: StandardPipe,
         queue: Option<Queue>,
-        progress: Arc<Progress>,
-        body: impl FnOnce(StandardPipe, &Progress) + Send + 'static,
+        progress: Arc<StreamProgress>,
+        body: impl FnOnce(StandardPipe, &StreamProgress) + Send + 'static,
     ) -> io::Result<Self> {
         let handle = pipe.handle();
         let shared = Arc::clone(&progress);
@@ -136,7 +136,7 @@ impl Outgoing {
 
     /// Waits until all is delivered, for as long as the reader takes bytes; says
     /// how many could not be, after naming them in the log. The guest has ended.
-    pub fn drain(&self, control: &Control) -> u64 {
+    pub fn drain(&self, run_state: &RunState) -> u64 {
         const PAUSES: [u64; 4] = [50, 100, 500, 2000];
         let mut pauses = PAUSES.into_iter();
         let mut seen = self.position();
@@ -148,11 +148,11 @@ impl Outgoing {
                 seen = position;
                 since = Instant::now();
             }
-            if control.stop_asked().unwrap_or(since).elapsed() > PATIENCE {
+            if run_state.stop_asked().unwrap_or(since).elapsed() > STALL_LIMIT {
                 self.progress.given_up.store(true, Ordering::Relaxed);
                 // A thread that does not notice is left behind: it holds
                 // nothing but its end of the stream.
-                self.worker.interrupt(NOTICE);
+                self.worker.interrupt(INTERRUPT_LIMIT);
                 break;
             }
             if since.elapsed() > NUDGE && nudged.elapsed() > NUDGE {
@@ -193,12 +193,12 @@ impl Outgoing {
 /// lost. The guest has ended.
 pub fn drain_all<T>(
     streams: Vec<Outgoing>,
-    control: &Control,
+    run_state: &RunState,
     meanwhile: impl FnOnce() -> T,
 ) -> (T, u64) {
     let drained = thread::scope(|scope| {
         let drain = |stream| {
-            let body = move || Outgoing::drain(stream, control);
+            let body = move || Outgoing::drain(stream, run_state);
             (stream, thread::Builder::new().spawn_scoped(scope, body))
         };
         let drains: Vec<_> = streams.iter().map(drain).collect();
@@ -206,7 +206,7 @@ pub fn drain_all<T>(
         let lost = drains.into_iter().map(|(stream, drain)| match drain {
             Ok(drain) => drain.join().unwrap_or_else(|panic| resume_unwind(panic)),
             // Without a thread, late.
-            Err(_) => stream.drain(control),
+            Err(_) => stream.drain(run_state),
         });
         (result, lost.sum())
     });
@@ -223,7 +223,7 @@ pub fn drain_all<T>(
 fn copy(
     mut pipe: StandardPipe,
     mut writer: Box<dyn Write + Send>,
-    progress: &Progress,
+    progress: &StreamProgress,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {

@@ -12,7 +12,7 @@ use super::*;
 use crate::host::sandbox::Entrance;
 use crate::memory::GuestMemory;
 use crate::platform::uart::tests::Kept;
-use crate::vm::outcome::Control;
+use crate::vm::outcome::RunState;
 
 struct NoVcpus;
 
@@ -30,8 +30,11 @@ fn pipe() -> (StandardPipe, BidirectionalPipe) {
     (pipe, guest)
 }
 
-fn start(pipe: StandardPipe, writer: impl Write + Send + 'static) -> (Outgoing, Arc<Progress>) {
-    let progress = Arc::new(Progress::default());
+fn start(
+    pipe: StandardPipe,
+    writer: impl Write + Send + 'static,
+) -> (Outgoing, Arc<StreamProgress>) {
+    let progress = Arc::new(StreamProgress::default());
     let writer: Box<dyn Write + Send> = Box::new(writer);
     let entrance = Entrance::default();
     let stream = Outgoing::stdout(pipe, writer.into(), Arc::clone(&progress), entrance);
@@ -45,7 +48,7 @@ fn what_an_ended_guest_wrote_is_delivered() {
     let kept = Kept::default();
     let (stream, progress) = start(pipe, kept.clone());
     stream.guest_ended();
-    assert_eq!(stream.drain(&Control::default()), 0);
+    assert_eq!(stream.drain(&RunState::default()), 0);
     assert_eq!(progress.delivered.get(), 50_000);
     assert_eq!(kept.text(), "x".repeat(50_000));
 }
@@ -68,7 +71,7 @@ fn a_writer_that_fails_fails_the_pipe_with_its_errno() {
         std::thread::yield_now();
     }
     assert_eq!(guest.incoming().errno(), libc::ENOSPC as u32);
-    assert_eq!(stream.drain(&Control::default()), 4);
+    assert_eq!(stream.drain(&RunState::default()), 4);
     assert_eq!(progress.delivered.get(), 0);
 }
 
@@ -89,7 +92,7 @@ fn a_writer_whose_flush_fails_has_delivered_nothing_for_sure() {
     while !guest.is_peer_read_closed() {
         std::thread::yield_now();
     }
-    assert_eq!(stream.drain(&Control::default()), 4);
+    assert_eq!(stream.drain(&RunState::default()), 4);
 }
 
 /// A pipe of the kernel's, which holds 64 KiB, with `len` bytes in it already.
@@ -120,7 +123,7 @@ fn a_ring_is_empty_only_when_its_bytes_are_delivered() {
         std::thread::yield_now();
     }
     stream.guest_ended();
-    assert_eq!(stream.drain(&Control::default()), 0);
+    assert_eq!(stream.drain(&RunState::default()), 0);
 }
 
 #[test]
@@ -132,8 +135,8 @@ fn a_reader_that_stalls_is_given_up_on() {
     let (stream, progress) = start(pipe, writer);
     stream.guest_ended();
     let started = Instant::now();
-    assert_eq!(stream.drain(&Control::default()), size - 4096);
-    assert!(started.elapsed() >= PATIENCE);
+    assert_eq!(stream.drain(&RunState::default()), size - 4096);
+    assert!(started.elapsed() >= STALL_LIMIT);
     assert_eq!(progress.delivered.get(), 4096);
 }
 
@@ -144,8 +147,8 @@ fn one_that_only_ever_takes_a_byte_has_so_long_in_all_once_a_stop_is_asked_for()
     guest.write(&[0; 50_000]).expect("room");
     let (stream, _) = start(pipe, writer);
     stream.guest_ended();
-    let control = Control::default();
-    control.ask_stop(crate::vm::outcome::Outcome::TimedOut);
+    let run_state = RunState::default();
+    run_state.ask_stop(crate::vm::outcome::Outcome::TimedOut);
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -157,7 +160,7 @@ fn one_that_only_ever_takes_a_byte_has_so_long_in_all_once_a_stop_is_asked_for()
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
-        assert!(stream.drain(&control) > 0);
+        assert!(stream.drain(&run_state) > 0);
         over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }

@@ -17,12 +17,12 @@ use crate::memory::GuestMemory;
 use crate::platform::clock::{GuestClock, counter_offset};
 
 /// A machine under KVM. It must not outlive the memory that it was made with.
-pub struct Machine {
+pub struct KvmMachine {
     kvm: Kvm,
     vm: VmFd,
 }
 
-impl Machine {
+impl KvmMachine {
     /// A machine with this memory and no vCPU.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `machine.rs` | [`Machine`]: memory, doorbell, and what vCPUs are made from |
+//! | `machine.rs` | [`KvmMachine`]: memory, doorbell, and what vCPUs are made from |
 //! | `setup.rs` | the state that a vCPU starts in |
 //! | `vcpu.rs` | [`Vcpu`]: its loop, and what happens when it leaves the guest |
 
@@ -10,7 +10,7 @@ mod machine;
 mod setup;
 mod vcpu;
 
-pub use machine::Machine;
+pub use machine::KvmMachine;
 pub use setup::Start;
 pub use vcpu::{Vcpu, VcpuShared};
 

@@ -14,7 +14,7 @@ use crate::memory::tables;
 use crate::platform::clock::GuestClock;
 use crate::platform::park::Parkers;
 use crate::platform::uart::Uart;
-use crate::vm::outcome::{Control, Outcome};
+use crate::vm::outcome::{Outcome, RunState};
 
 /// What the vCPUs of a guest share.
 pub struct VcpuShared {
@@ -27,7 +27,7 @@ pub struct VcpuShared {
     /// The guest's clock.
     pub clock: GuestClock,
     /// The outcome and the counters.
-    pub control: Arc<Control>,
+    pub run_state: Arc<RunState>,
 }
 
 /// One vCPU.
@@ -62,14 +62,14 @@ impl Vcpu {
 
     /// Runs it until the guest ends, by its doing or another's.
     pub fn run(mut self, shared: &VcpuShared) {
-        let control = &shared.control;
-        while !control.is_stopping() {
+        let run_state = &shared.run_state;
+        while !run_state.is_stopping() {
             match self.step(shared) {
                 ExitAction::Continue => {}
                 ExitAction::Park(deadline) => self.park(shared, deadline),
                 ExitAction::End(end) => {
                     let outcome = self.outcome(shared, end);
-                    control.end(outcome);
+                    run_state.end(outcome);
                 }
             }
         }
@@ -79,7 +79,7 @@ impl Vcpu {
     fn step(&mut self, shared: &VcpuShared) -> ExitAction {
         let index = self.index;
         let exit = self.fd.run();
-        shared.control.counters.vcpu_exits.add(1);
+        shared.run_state.counters.vcpu_exits.add(1);
         match exit {
             Ok(VcpuExit::MmioWrite(address, bytes)) => answer_write(shared, index, address, bytes),
             Ok(VcpuExit::MmioRead(address, bytes)) => {
@@ -112,14 +112,14 @@ impl Vcpu {
     }
 
     fn park(&self, shared: &VcpuShared, deadline: Option<u64>) {
-        let counters = &shared.control.counters;
+        let counters = &shared.run_state.counters;
         counters.parks.add(1);
         let Some(parker) = shared.parkers.get(self.index) else {
             return;
         };
         let slept = parker.park(|| {
             // The one who stops the guest says so before it wakes all vCPUs.
-            if shared.control.is_stopping() {
+            if shared.run_state.is_stopping() {
                 return None;
             }
             match deadline {
@@ -220,8 +220,8 @@ fn answer_write(shared: &VcpuShared, vcpu: usize, address: u64, bytes: &[u8]) ->
             let Some(parker) = parker else {
                 return ExitAction::End(End::Crash(Cause::NoSuchVcpu(value)));
             };
-            shared.control.counters.kicks.add(1);
-            shared.control.counters.wakes.add(1);
+            shared.run_state.counters.kicks.add(1);
+            shared.run_state.counters.wakes.add(1);
             parker.wake();
             ExitAction::Continue
         }

@@ -26,7 +26,7 @@ const OK: &str = "ok";
 type Task<S> = Pin<Box<dyn Future<Output = Outcome<S>> + Send>>;
 
 /// The interpreter.
-pub struct Machine<S: System> {
+pub struct Interpreter<S: System> {
     system: S,
     streams: BTreeMap<String, S::Stream>,
     listeners: BTreeMap<String, S::Listener>,
@@ -35,7 +35,7 @@ pub struct Machine<S: System> {
     jobs: BTreeMap<String, S::Job>,
 }
 
-impl<S: System> Machine<S> {
+impl<S: System> Interpreter<S> {
     /// An interpreter over `system`, with nothing open.
     pub fn new(system: S) -> Self {
         Self {

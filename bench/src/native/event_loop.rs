@@ -1,7 +1,7 @@
 //! The thread's epoll, and what runs tasks over it.
 //!
 //! Each socket is registered once, edge-triggered, for both directions, and the
-//! reactor remembers for which of them it is ready: a call that would find
+//! event loop remembers for which of them it is ready: a call that would find
 //! nothing is not made, and none is made to find out.
 
 use crate::net::Failure;
@@ -18,10 +18,10 @@ use std::time::Duration;
 const EVENTS: usize = 1024;
 
 thread_local! {
-    static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
+    static EVENT_LOOP: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
 }
 
-struct Reactor {
+struct EventLoop {
     poll: Poll,
     events: Events,
     sockets: Vec<Readiness>,
@@ -63,7 +63,7 @@ pub enum Way {
     Out,
 }
 
-impl Reactor {
+impl EventLoop {
     fn new() -> Result<Self, Failure> {
         Ok(Self {
             poll: Poll::new().map_err(Failure::of("epoll"))?,
@@ -105,15 +105,15 @@ fn note(socket: &mut Readiness, event: &Event, woken: &mut Vec<Waker>) {
     socket.output.set_ready(event.is_writable(), output, woken);
 }
 
-/// Does something with the thread's reactor, which is made at the first use.
-fn with<T>(action: impl FnOnce(&mut Reactor) -> Result<T, Failure>) -> Result<T, Failure> {
-    REACTOR.with_borrow_mut(|reactor| match reactor {
-        Some(reactor) => action(reactor),
-        None => action(reactor.insert(Reactor::new()?)),
+/// Does something with the thread's event loop, which is made at the first use.
+fn with<T>(action: impl FnOnce(&mut EventLoop) -> Result<T, Failure>) -> Result<T, Failure> {
+    EVENT_LOOP.with_borrow_mut(|event_loop| match event_loop {
+        Some(event_loop) => action(event_loop),
+        None => action(event_loop.insert(EventLoop::new()?)),
     })
 }
 
-/// A socket's place in the reactor of the thread that registered it.
+/// A socket's place in the event loop of the thread that registered it.
 #[derive(Debug)]
 pub struct Place(usize);
 
@@ -124,17 +124,17 @@ impl Place {
     ///
     /// What epoll_ctl(2) says.
     pub fn register<S: Source>(socket: &mut S, interest: Interest) -> Result<Self, Failure> {
-        with(|reactor| {
-            let number = reactor.free.pop().unwrap_or_else(|| {
-                reactor.sockets.push(Readiness::default());
-                reactor.sockets.len() - 1
+        with(|event_loop| {
+            let number = event_loop.free.pop().unwrap_or_else(|| {
+                event_loop.sockets.push(Readiness::default());
+                event_loop.sockets.len() - 1
             });
-            let registered = reactor
+            let registered = event_loop
                 .poll
                 .registry()
                 .register(socket, Token(number), interest);
             if let Err(error) = registered {
-                reactor.free.push(number);
+                event_loop.free.push(number);
                 return Err(Failure::of("epoll")(error));
             }
             Ok(Self(number))
@@ -144,10 +144,10 @@ impl Place {
     /// Forgets a socket; its place may be another's from then on.
     pub fn deregister<S: Source>(&mut self, socket: &mut S) {
         // A socket that epoll does not know is forgotten already.
-        let _ = with(|reactor| {
-            let _ = reactor.poll.registry().deregister(socket);
-            reactor.sockets[self.0] = Readiness::default();
-            reactor.free.push(self.0);
+        let _ = with(|event_loop| {
+            let _ = event_loop.poll.registry().deregister(socket);
+            event_loop.sockets[self.0] = Readiness::default();
+            event_loop.free.push(self.0);
             Ok(())
         });
     }
@@ -155,8 +155,8 @@ impl Place {
     /// Whether a call would find something; if not, the task is woken when one
     /// would.
     pub fn is_ready(&self, way: Way, context: &Context<'_>) -> bool {
-        let ready = with(|reactor| {
-            let Some(direction) = reactor.direction(self.0, way) else {
+        let ready = with(|event_loop| {
+            let Some(direction) = event_loop.direction(self.0, way) else {
                 return Ok(true);
             };
             if !direction.ready {
@@ -171,8 +171,8 @@ impl Place {
     /// Says that a call took all there was.
     pub fn exhausted(&self, way: Way) {
         // As above.
-        let _ = with(|reactor| {
-            if let Some(direction) = reactor.direction(self.0, way) {
+        let _ = with(|event_loop| {
+            if let Some(direction) = event_loop.direction(self.0, way) {
                 direction.ready = direction.ended;
             }
             Ok(())
@@ -208,8 +208,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             .0
             .swap(false, Ordering::Relaxed)
             .then_some(Duration::ZERO);
-        match with(|reactor| reactor.turn(limit)) {
-            // Woken outside the reactor's borrow: a waker may drop a socket.
+        match with(|event_loop| event_loop.turn(limit)) {
+            // Woken outside the event loop's borrow: a waker may drop a socket.
             Ok(wakers) => wakers.into_iter().for_each(Waker::wake),
             Err(failure) => panic!("{failure}"),
         }

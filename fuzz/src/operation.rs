@@ -1,10 +1,10 @@
 //! What happens in a session, as the input of the fuzz target says it.
 
-/// A step: an operation and three operands, a byte each, and for some a payload
+/// An operation: a code and three operands, a byte each, and for some a payload
 /// behind them. Written so, an input is easily made by hand, and what a fuzzer
 /// changes stays in its place.
 ///
-/// | operation | what |
+/// | code | what |
 /// |---|---|
 /// | 0 | a request of type a with id b, and c bytes of any payload |
 /// | 1 | a request of the kind a with id b, whose fields c decides and mean something |
@@ -19,9 +19,9 @@
 /// | 12 | Arca marks slot a, b |
 /// | 13 | Arca stores a lie of the kind c near what a says, at word b; 8 bytes follow |
 /// | 14 | somebody wants the session to end, in the way a |
-pub struct Step<'a> {
+pub struct Operation<'a> {
     /// What to do, below 15.
-    pub operation: u8,
+    pub code: u8,
     /// The first operand.
     pub a: u8,
     /// The second.
@@ -32,12 +32,12 @@ pub struct Step<'a> {
     pub payload: &'a [u8],
 }
 
-impl<'a> Step<'a> {
-    /// Takes the next step off an input; `None` at its end.
+impl<'a> Operation<'a> {
+    /// Takes the next operation off an input; `None` at its end.
     pub fn read(input: &mut &'a [u8]) -> Option<Self> {
-        let (&[operation, a, b, c], rest) = input.split_first_chunk()?;
-        let operation = operation % 15;
-        let len = match operation {
+        let (&[code, a, b, c], rest) = input.split_first_chunk()?;
+        let code = code % 15;
+        let len = match code {
             0 | 2 => c.into(),
             13 => 8,
             _ => 0,
@@ -45,7 +45,7 @@ impl<'a> Step<'a> {
         let (payload, rest) = rest.split_at(rest.len().min(len));
         *input = rest;
         Some(Self {
-            operation,
+            code,
             a,
             b,
             c,
