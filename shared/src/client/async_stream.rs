@@ -1,8 +1,8 @@
 //! A connected socket for tasks, and its halves.
 
+use super::ArcaTcpStream;
 use super::pipe_end::{PipeEnd, Take};
-use super::stream_core::StreamCore;
-use super::{ArcaTcpStream, Shutdown};
+use super::stream_core::{Shutdown, StreamCore};
 use crate::error::Error;
 use crate::memory::ShmOffset;
 use alloc::sync::Arc;
@@ -66,6 +66,21 @@ async fn write_all(end: &PipeEnd, mut buffer: &[u8]) -> Result<(), Error> {
         buffer = &buffer[written..];
     }
     Ok(())
+}
+
+impl ArcaTcpStream {
+    /// The connection for tasks.
+    #[must_use]
+    pub fn into_async(self) -> AsyncTcpStream {
+        AsyncTcpStream { core: self.core }
+    }
+
+    /// The two directions, to be used and dropped apart. Dropping the write half
+    /// shuts sending down.
+    #[must_use]
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        self.into_async().into_split()
+    }
 }
 
 impl AsyncTcpStream {
@@ -200,12 +215,6 @@ impl AsyncTcpStream {
     /// The two directions, borrowed.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         (ReadHalf(&self.core.end), WriteHalf(&self.core.end))
-    }
-
-    /// The session that the stream belongs to.
-    #[must_use]
-    pub fn session(&self) -> &super::ArcaSession {
-        self.core.session()
     }
 }
 

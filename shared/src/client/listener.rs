@@ -1,11 +1,11 @@
 //! A listening socket.
 
-use super::control_client::Call;
-use super::session::unexpected;
-use super::{ArcaSession, ArcaTcpStream};
+use super::ArcaTcpStream;
+use super::control_client::{Call, ControlClient, unexpected};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::protocol::message::{Reply, Request, SocketOption, Target};
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,17 +29,17 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// }
 /// ```
 pub struct ArcaTcpListener {
-    session: ArcaSession,
+    control: Arc<ControlClient>,
     id: u32,
     local: SocketAddr,
     nonblocking: AtomicBool,
 }
 
 impl ArcaTcpListener {
-    pub(super) fn new(session: ArcaSession, id: u32, local: SocketAddr) -> Self {
-        session.control().open_listener(id);
+    pub(super) fn new(control: &Arc<ControlClient>, id: u32, local: SocketAddr) -> Self {
+        control.open_listener(id);
         Self {
-            session,
+            control: control.clone(),
             id,
             local,
             nonblocking: AtomicBool::new(false),
@@ -50,13 +50,13 @@ impl ArcaTcpListener {
         let request = Request::AcceptFrom {
             listener_id: self.id,
         };
-        self.session.control().call(request)
+        self.control.call(request)
     }
 
     fn accepted(&self, reply: &Reply) -> Result<(ArcaTcpStream, SocketAddr), Error> {
         match reply {
             Reply::Accepted { ready, local, peer } => {
-                let stream = self.session.stream(ready, *local, *peer)?;
+                let stream = ArcaTcpStream::join(&self.control, ready, *local, *peer)?;
                 Ok((stream, peer.0))
             }
             Reply::AcceptErr(errno) => Err((*errno).into()),
@@ -77,12 +77,12 @@ impl ArcaTcpListener {
             // The monitor takes the two in order: it accepts what is there, or
             // cancels.
             call.cancel();
-            return match self.session.reactor().block_on(call)? {
+            return match self.control.reactor().block_on(call)? {
                 Reply::AcceptErr(Errno::ECANCELED) => Err(Errno::EAGAIN.into()),
                 reply => self.accepted(&reply),
             };
         }
-        self.accepted(&self.session.reactor().block_on(call)?)
+        self.accepted(&self.control.reactor().block_on(call)?)
     }
 
     /// As [`ArcaTcpListener::accept`], for a task. Dropping the future cancels
@@ -119,7 +119,7 @@ impl ArcaTcpListener {
     /// The errno that getsockopt(2) gave on the host.
     pub fn ttl(&self) -> Result<u32, Error> {
         let target = Target::Listener(self.id);
-        let value = self.session.get_option(target, SocketOption::Ttl)?;
+        let value = self.control.get_option(target, SocketOption::Ttl)?;
         Ok(u32::try_from(value).unwrap_or(u32::MAX))
     }
 
@@ -130,7 +130,7 @@ impl ArcaTcpListener {
     /// The errno that setsockopt(2) gave on the host.
     pub fn set_ttl(&self, ttl: u32) -> Result<(), Error> {
         let target = Target::Listener(self.id);
-        self.session
+        self.control
             .set_option(target, SocketOption::Ttl, ttl.into())
     }
 
@@ -141,7 +141,7 @@ impl ArcaTcpListener {
     /// The errno that getsockopt(2) gave on the host.
     pub fn take_error(&self) -> Result<Option<Error>, Error> {
         let target = Target::Listener(self.id);
-        match self.session.get_option(target, SocketOption::Error)? {
+        match self.control.get_option(target, SocketOption::Error)? {
             0 => Ok(None),
             errno => Ok(Some(Errno(errno as u32).into())),
         }
@@ -150,6 +150,6 @@ impl ArcaTcpListener {
 
 impl Drop for ArcaTcpListener {
     fn drop(&mut self) {
-        self.session.control().close_listener(self.id);
+        self.control.close_listener(self.id);
     }
 }

@@ -1,14 +1,13 @@
 //! A session with the monitor.
 
-use super::control_client::{Call, ControlClient};
-use super::{ArcaTcpListener, ArcaTcpStream, PipeEnd};
+use super::control_client::{Call, ControlClient, unexpected};
+use super::{ArcaTcpListener, ArcaTcpStream};
 use crate::client::reactor::Reactor;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::pipe::PipeError;
 use crate::pipe::PipePlace;
-use crate::protocol::message::{Address, ConnectionReady, Name, Reply, Request, VERSION, feature};
-use crate::protocol::message::{SocketOption, Target};
+use crate::protocol::message::{Address, Name, Reply, Request, VERSION, feature};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::net::SocketAddr;
@@ -139,22 +138,12 @@ impl ArcaSession {
 
     async fn connected(&self, call: Call) -> Result<ArcaTcpStream, Error> {
         match call.await? {
-            Reply::Connected { ready, local, peer } => self.stream(&ready, local, peer),
+            Reply::Connected { ready, local, peer } => {
+                ArcaTcpStream::join(&self.control, &ready, local, peer)
+            }
             Reply::ConnectErr(errno) => Err(errno.into()),
             other => Err(unexpected(&other)),
         }
-    }
-
-    pub(super) fn stream(
-        &self,
-        ready: &ConnectionReady,
-        local: Address,
-        peer: Address,
-    ) -> Result<ArcaTcpStream, Error> {
-        let end = PipeEnd::join(self.reactor(), ready.pipe)
-            .map_err(|_| Error::Protocol("a pipe's place is not in the arena"))?;
-        let id = ready.connection_id;
-        Ok(ArcaTcpStream::new(self.clone(), end, id, local.0, peer.0))
     }
 
     /// Listens on `address`; port 0 lets the host choose, and
@@ -192,7 +181,7 @@ impl ArcaSession {
         let call = self.control.call(Request::ListenAt { address, backlog });
         match call.await? {
             Reply::Listening { listener_id, local } => {
-                Ok(ArcaTcpListener::new(self.clone(), listener_id, local.0))
+                Ok(ArcaTcpListener::new(&self.control, listener_id, local.0))
             }
             Reply::ListenErr(errno) => Err(errno.into()),
             other => Err(unexpected(&other)),
@@ -207,40 +196,6 @@ impl ArcaSession {
     /// As [`ArcaTcpListener::accept`].
     pub fn accept(&self, listener: &ArcaTcpListener) -> Result<(ArcaTcpStream, SocketAddr), Error> {
         listener.accept()
-    }
-
-    pub(super) fn control(&self) -> &Arc<ControlClient> {
-        &self.control
-    }
-
-    pub(super) fn get_option(&self, target: Target, option: SocketOption) -> Result<u64, Error> {
-        let call = self.control.call(Request::GetOption {
-            target,
-            option: option as u8,
-        });
-        match self.reactor().block_on(call)? {
-            Reply::OptionValue(value) => Ok(value),
-            Reply::Failed(errno) => Err(errno.into()),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    pub(super) fn set_option(
-        &self,
-        target: Target,
-        option: SocketOption,
-        value: u64,
-    ) -> Result<(), Error> {
-        let request = Request::SetOption {
-            target,
-            option: option as u8,
-            value,
-        };
-        match self.reactor().block_on(self.control.call(request))? {
-            Reply::Done => Ok(()),
-            Reply::Failed(errno) => Err(errno.into()),
-            other => Err(unexpected(&other)),
-        }
     }
 
     /// Runs `future`, or gives ETIMEDOUT and drops it when `timeout` has passed.
@@ -265,14 +220,5 @@ impl ArcaSession {
             expired.map(|()| Err(Errno::ETIMEDOUT.into()))
         })
         .await
-    }
-}
-
-/// The error of a reply that does not belong to its request.
-pub(super) fn unexpected(reply: &Reply) -> Error {
-    match reply {
-        Reply::Unsupported { .. } => Errno::ENOSYS.into(),
-        Reply::Failed(errno) => (*errno).into(),
-        _ => Error::Protocol("a reply does not belong to its request"),
     }
 }

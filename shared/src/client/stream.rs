@@ -1,12 +1,12 @@
 //! A connected socket, blocking.
 
+use super::control_client::ControlClient;
 use super::pipe_end::{PipeEnd, Take};
 use super::stream_core::{Shutdown, StreamCore};
-use super::{ArcaSession, AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
-use crate::protocol::message::SocketOption;
+use crate::protocol::message::{Address, ConnectionReady, SocketOption};
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -42,16 +42,20 @@ pub struct ArcaTcpStream {
 }
 
 impl ArcaTcpStream {
-    pub(super) fn new(
-        session: ArcaSession,
-        end: PipeEnd,
-        id: u32,
-        local: SocketAddr,
-        peer: SocketAddr,
-    ) -> Self {
-        Self {
-            core: Arc::new(StreamCore::new(session, end, id, local, peer)),
-        }
+    /// The connection that a reply of the monitor names.
+    pub(super) fn join(
+        control: &Arc<ControlClient>,
+        ready: &ConnectionReady,
+        local: Address,
+        peer: Address,
+    ) -> Result<Self, Error> {
+        let end = PipeEnd::join(control.reactor(), ready.pipe)
+            .map_err(|_| Error::Protocol("a pipe's place is not in the arena"))?;
+        let id = ready.connection_id;
+        let core = StreamCore::new(control.clone(), end, id, local.0, peer.0);
+        Ok(Self {
+            core: Arc::new(core),
+        })
     }
 
     /// Reads what is there, waiting for at least one byte; 0 is the end of the
@@ -195,19 +199,6 @@ impl ArcaTcpStream {
         Self {
             core: self.core.clone(),
         }
-    }
-
-    /// The connection for tasks.
-    #[must_use]
-    pub fn into_async(self) -> AsyncTcpStream {
-        AsyncTcpStream { core: self.core }
-    }
-
-    /// The two directions, to be used and dropped apart. Dropping the write half
-    /// shuts sending down.
-    #[must_use]
-    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        self.into_async().into_split()
     }
 
     /// Whether reads and writes return EAGAIN rather than wait.

@@ -1,10 +1,11 @@
 //! What the handles and halves of one connected socket share.
 
-use super::ArcaSession;
+use super::control_client::ControlClient;
 use super::pipe_end::{PipeEnd, Take};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::protocol::message::{SocketOption, Target};
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
@@ -22,7 +23,7 @@ pub enum Shutdown {
 
 /// What the handles of one stream share.
 pub(super) struct StreamCore {
-    session: ArcaSession,
+    control: Arc<ControlClient>,
     pub(super) end: PipeEnd,
     id: u32,
     local: SocketAddr,
@@ -60,14 +61,14 @@ impl Timeout {
 
 impl StreamCore {
     pub(super) fn new(
-        session: ArcaSession,
+        control: Arc<ControlClient>,
         end: PipeEnd,
         id: u32,
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Self {
         Self {
-            session,
+            control,
             end,
             id,
             local,
@@ -76,10 +77,6 @@ impl StreamCore {
             read_timeout: Timeout::default(),
             write_timeout: Timeout::default(),
         }
-    }
-
-    pub(super) fn session(&self) -> &ArcaSession {
-        &self.session
     }
 
     pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {
@@ -132,11 +129,11 @@ impl StreamCore {
     }
 
     pub(super) fn get(&self, option: SocketOption) -> Result<u64, Error> {
-        self.session.get_option(Target::Connection(self.id), option)
+        self.control.get_option(Target::Connection(self.id), option)
     }
 
     pub(super) fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
         let target = Target::Connection(self.id);
-        self.session.set_option(target, option, value)
+        self.control.set_option(target, option, value)
     }
 }

@@ -9,12 +9,14 @@
 
 mod call;
 mod calls;
+mod options;
 mod sender;
 
 pub(super) use call::Call;
 
 use super::PipeEnd;
 use crate::client::reactor::{OnReady, Reactor};
+use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
 use crate::notify::Slot;
@@ -221,6 +223,15 @@ impl ControlClient {
                 self.close_unused(&ready);
             }
         }
+    }
+}
+
+/// The error of a reply that does not belong to its request.
+pub(super) fn unexpected(reply: &Reply) -> Error {
+    match reply {
+        Reply::Unsupported { .. } => Errno::ENOSYS.into(),
+        Reply::Failed(errno) => (*errno).into(),
+        _ => Error::Protocol("a reply does not belong to its request"),
     }
 }
 

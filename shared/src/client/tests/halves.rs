@@ -171,8 +171,8 @@ fn a_stream_for_tasks_knows_where_it_belongs() {
     let stream = stream.into_async();
     assert_eq!(stream.shm_offset(), theirs.shm_offset());
     assert_eq!(stream.end().shm_offset(), theirs.shm_offset());
-    assert!(Arc::ptr_eq(stream.session().reactor(), session.reactor()));
-    assert!(Arc::ptr_eq(stream.session().reactor(), &peer.reactor));
+    assert!(Arc::ptr_eq(stream.end().reactor(), session.reactor()));
+    assert!(Arc::ptr_eq(stream.end().reactor(), &peer.reactor));
     assert_eq!(stream.into_sync().shm_offset(), theirs.shm_offset());
 }
 

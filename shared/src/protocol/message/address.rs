@@ -55,7 +55,7 @@ impl Field for Address {
     const SIZE: (usize, usize) = (ADDRESS_LEN, ADDRESS_LEN);
 
     fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
-        match Self::read_optional(fields)? {
+        match Option::read(fields)? {
             Some(address) => Ok(address),
             None => Err(fields.bad(0u8)),
         }
@@ -82,8 +82,11 @@ impl Field for Address {
     }
 }
 
-impl Address {
-    pub(super) fn read_optional(fields: &mut Fields<'_>) -> Result<Option<Self>, MessageError> {
+/// An address that may be absent: family 0.
+impl Field for Option<Address> {
+    const SIZE: (usize, usize) = Address::SIZE;
+
+    fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
         let family = u8::read(fields)?;
         let _zero = u8::read(fields)?;
         let port = u16::read(fields)?;
@@ -94,23 +97,21 @@ impl Address {
             4 => {
                 let [a, b, c, d, ..] = octets;
                 let ip = Ipv4Addr::new(a, b, c, d);
-                Ok(Some(Self(SocketAddrV4::new(ip, port).into())))
+                Ok(Some(Address(SocketAddrV4::new(ip, port).into())))
             }
             6 => {
                 let ip = Ipv6Addr::from(octets);
                 let address = SocketAddrV6::new(ip, port, flow, scope);
-                Ok(Some(Self(address.into())))
+                Ok(Some(Address(address.into())))
             }
             other => Err(fields.bad(other)),
         }
     }
 
-    pub(super) fn write_optional(address: Option<Self>, writer: &mut Writer<'_>) {
-        match address {
+    fn write(&self, writer: &mut Writer<'_>) {
+        match self {
             Some(address) => address.write(writer),
-            None => {
-                writer.put(&[0; ADDRESS_LEN]);
-            }
+            None => writer.put(&[0; ADDRESS_LEN]),
         }
     }
 }

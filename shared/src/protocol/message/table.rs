@@ -2,7 +2,6 @@
 //! payload. The enum, the codec, the list of codes and the sizes all follow from it.
 
 use super::wire::{Fields, MessageError, Writer};
-use super::{ADDRESS_LEN, Address};
 use crate::errno::Errno;
 
 /// What a message's payload is made of. Fields follow each other without gaps.
@@ -42,19 +41,6 @@ impl Field for Errno {
 
     fn write(&self, writer: &mut Writer<'_>) {
         self.0.write(writer);
-    }
-}
-
-/// An address that may be absent: family 0.
-impl Field for Option<Address> {
-    const SIZE: (usize, usize) = (ADDRESS_LEN, ADDRESS_LEN);
-
-    fn read(fields: &mut Fields<'_>) -> Result<Self, MessageError> {
-        Address::read_optional(fields)
-    }
-
-    fn write(&self, writer: &mut Writer<'_>) {
-        Address::write_optional(*self, writer);
     }
 }
 
