@@ -1,7 +1,7 @@
 //! What a session's monitor is to allow and how it works.
 
+use crate::connections::sizing::PipeSizes;
 use crate::policy::PolicyConfig;
-use crate::sizing::PipeSizes;
 use std::time::Duration;
 
 /// After so long Linux gives an orphaned connection up whose peer reads nothing:

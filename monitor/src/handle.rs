@@ -9,9 +9,9 @@ use std::sync::{Arc, Weak};
 
 /// What other threads want of the monitor, by increasing urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Wish {
+pub(crate) enum StopRequest {
     /// To go on.
-    Run,
+    None,
     /// To deliver what the guest wrote, as the kernel would, and end.
     Finish,
     /// To deliver what gets on, for a short while, and end.
@@ -23,21 +23,21 @@ pub(crate) enum Wish {
 /// What the monitor shares with its handles.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    wish: request::SleeperRequest,
+    request: request::SleeperRequest,
     pub(crate) stats: SharedStats,
 }
 
 impl Shared {
     /// What is wanted, as a wake that was consumed tells. What the guest wrote
     /// before that was wanted is seen.
-    pub(crate) fn heard(&self) -> Wish {
-        const FINISH: u8 = Wish::Finish as u8;
-        const STOP: u8 = Wish::Stop as u8;
-        match self.wish.posted() {
-            0 => Wish::Run,
-            FINISH => Wish::Finish,
-            STOP => Wish::Stop,
-            _ => Wish::Abort,
+    pub(crate) fn heard(&self) -> StopRequest {
+        const FINISH: u8 = StopRequest::Finish as u8;
+        const STOP: u8 = StopRequest::Stop as u8;
+        match self.request.posted() {
+            0 => StopRequest::None,
+            FINISH => StopRequest::Finish,
+            STOP => StopRequest::Stop,
+            _ => StopRequest::Abort,
         }
     }
 }
@@ -58,23 +58,23 @@ impl MonitorHandle {
     /// ([`MonitorConfig::orphan_timeout`](crate::MonitorConfig::orphan_timeout)), and
     /// returns.
     pub fn finish(&self) {
-        self.wish(Wish::Finish);
+        self.request(StopRequest::Finish);
     }
 
     /// Says that the guest is gone, and not in order: the event loop delivers what
     /// it had written, for as long as that gets on and not for long
     /// ([`MonitorConfig::drain`](crate::MonitorConfig::drain)), and returns.
     pub fn stop(&self) {
-        self.wish(Wish::Stop);
+        self.request(StopRequest::Stop);
     }
 
     /// Ends the event loop at once; connections are reset.
     pub fn abort(&self) {
-        self.wish(Wish::Abort);
+        self.request(StopRequest::Abort);
     }
 
-    fn wish(&self, wish: Wish) {
-        self.shared.wish.post(wish as u8, || {
+    fn request(&self, request: StopRequest) {
+        self.shared.request.post(request as u8, || {
             if let Some(wake) = self.wake.upgrade() {
                 // An edge for the epoll, however often it is given. It fails only if
                 // the counter is full, which 2^64 of them would take.

@@ -8,63 +8,64 @@
 //!
 //! Where to find what:
 //!
-//! | module | holds |
+//! | room | holds |
 //! |---|---|
-//! | `error` | why a session could not begin |
-//! | [`link`] | the shared memory of a session, before a monitor serves it |
-//! | [`monitor`] | the monitor and its event loop |
-//! | `connection` | the state machine of one connection |
-//! | `listener` | listening sockets and the accepts that wait on them |
-//! | `control_pipe` | the control pipe |
-//! | `resolver` | host names: a session's questions, and the threads of the process that ask them |
-//! | `options` | socket options |
-//! | [`policy`] | what the guest may reach |
-//! | [`config`] | configuration and limits |
-//! | [`sizing`] | how large data pipes are |
-//! | `regions` | the regions of data pipes |
-//! | [`standard`] | standard input, output and log |
-//! | [`handle`] | the monitor as other threads see it |
-//! | [`stats`] | what is counted |
-//! | `deadline` | moments in the future |
-//! | [`wake`] | when and how the guest is woken |
-//! | [`violation`] | rules whose breach ends a session |
-//! | `table` | ids with a generation |
+//! | `monitor` | the monitor: its event loop, what each request does, the end of a session |
+//! | `requests` | the control pipe, and the requests that wait for their reply |
+//! | `listeners` | listening sockets, and the connections that come in on them |
+//! | `connects` | the connections that go out, and the host names that they need |
+//! | `connections` | all connections: table, slots, queue, and the regions of their pipes |
+//! | `connection` | the state machine of one |
+//! | `wake` | when and how either side is woken |
+//! | `standard` | standard input, output and log |
+//! | `policy` | what the guest may reach |
+//!
+//! What they share:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `link` | the shared memory of a session, before a monitor serves it |
+//! | `handle` | the monitor as other threads see it |
+//! | `config` | configuration and limits |
+//! | `stats` | what is counted |
+//! | `error`, `violation` | why a session could not begin; the rules whose breach ends it |
 //! | `relay` | what every connection needs for its turn |
 //! | `poller` | the epoll |
-//! | `sys` | the system calls of the relay |
+//! | `table` | ids with a generation |
+//! | `options`, `sys` | socket options; the system calls of the relay |
+//! | `deadline` | moments in the future |
 
-pub mod config;
+mod config;
 mod connection;
-mod control_pipe;
+mod connections;
+mod connects;
 mod deadline;
 mod error;
-pub mod handle;
-pub mod link;
-mod listener;
-pub mod monitor;
+mod handle;
+mod link;
+mod listeners;
+mod monitor;
 mod options;
-pub mod policy;
+mod policy;
 mod poller;
-mod regions;
 mod relay;
-mod resolver;
-pub mod sizing;
-pub mod standard;
-pub mod stats;
+mod requests;
+mod standard;
+mod stats;
 mod sys;
 mod table;
 #[cfg(test)]
 mod testing;
-pub mod violation;
-pub mod wake;
+mod violation;
+mod wake;
 
-pub use config::{Limits, MonitorConfig};
+pub use config::{Limits, MonitorConfig, ORPHAN_TIMEOUT};
+pub use connections::sizing::PipeSizes;
 pub use error::{LinkError, MonitorError};
 pub use handle::MonitorHandle;
 pub use link::Link;
 pub use monitor::{Dispatch, Monitor, Progress, SessionEnd, Undelivered};
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
-pub use sizing::PipeSizes;
 pub use standard::{StandardHandle, StandardPipe};
 pub use stats::MonitorStats;
 pub use violation::Violation;

@@ -1,4 +1,5 @@
-//! The one epoll of a monitor.
+//! The one epoll of a monitor: its events are taken by the event loop, and each part
+//! registers its own descriptors.
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -6,6 +7,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Events taken in one call.
@@ -25,8 +27,8 @@ pub(crate) enum Source {
     Resolver,
     /// A listener.
     Listener(u32),
-    /// An attempt to connect.
-    Attempt(u32),
+    /// A connect on its way.
+    Connect(u32),
     /// A connection.
     Connection(u32),
 }
@@ -38,7 +40,7 @@ impl Source {
             Self::Wake => (1, 0),
             Self::Resolver => (2, 0),
             Self::Listener(id) => (3, id),
-            Self::Attempt(id) => (4, id),
+            Self::Connect(id) => (4, id),
             Self::Connection(id) => (5, id),
         };
         kind << 32 | u64::from(id)
@@ -51,7 +53,7 @@ impl Source {
             1 => Self::Wake,
             2 => Self::Resolver,
             3 => Self::Listener(id),
-            4 => Self::Attempt(id),
+            4 => Self::Connect(id),
             _ => Self::Connection(id),
         }
     }
@@ -61,7 +63,7 @@ impl Source {
     fn interest(self) -> EpollFlags {
         let interest = match self {
             Self::Doorbell | Self::Wake | Self::Resolver | Self::Listener(_) => EpollFlags::EPOLLIN,
-            Self::Attempt(_) => EpollFlags::EPOLLOUT,
+            Self::Connect(_) => EpollFlags::EPOLLOUT,
             Self::Connection(_) => {
                 EpollFlags::EPOLLIN
                     | EpollFlags::EPOLLPRI
@@ -86,32 +88,47 @@ pub(crate) enum Timeout {
     Never,
 }
 
+/// Registers descriptors with the epoll.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    epoll: Arc<Epoll>,
+}
+
+impl Registry {
+    /// Watches a descriptor, until it is closed.
+    pub(crate) fn register(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
+        let event = EpollEvent::new(source.interest(), source.pack());
+        self.epoll.add(fd, event)
+    }
+
+    /// Watches a descriptor that is registered already as something else.
+    pub(crate) fn reregister(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
+        let mut event = EpollEvent::new(source.interest(), source.pack());
+        self.epoll.modify(fd, &mut event)
+    }
+}
+
 /// The epoll and the events it last reported.
-pub(crate) struct Reactor {
-    epoll: Epoll,
+pub(crate) struct Poller {
+    epoll: Arc<Epoll>,
     events: Vec<EpollEvent>,
     reported: usize,
 }
 
-impl Reactor {
+impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            epoll: Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?),
             events: vec![EpollEvent::empty(); BATCH],
             reported: 0,
         })
     }
 
-    /// Watches a descriptor; it is forgotten when it is closed.
-    pub(crate) fn add(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
-        let event = EpollEvent::new(source.interest(), source.pack());
-        self.epoll.add(fd, event)
-    }
-
-    /// Watches a descriptor that is watched already as something else.
-    pub(crate) fn change(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
-        let mut event = EpollEvent::new(source.interest(), source.pack());
-        self.epoll.modify(fd, &mut event)
+    /// What registers descriptors with this epoll.
+    pub(crate) fn registry(&self) -> Registry {
+        Registry {
+            epoll: Arc::clone(&self.epoll),
+        }
     }
 
     /// Waits for events and says how many there are.

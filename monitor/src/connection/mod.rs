@@ -74,13 +74,13 @@ fn spent(budget: usize, len: usize) -> usize {
 
 /// What is left to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum TurnOutcome {
     /// Nothing until the socket or the pipe changes.
     Idle,
     /// More, as soon as others have had their turn.
-    Again,
+    MoreToDo,
     /// Nothing at all: the region can be freed.
-    Over,
+    Closed,
 }
 
 /// What epoll said about the socket and no call has contradicted since.
@@ -200,16 +200,16 @@ impl Connection {
     }
 
     /// Moves what can be moved, within the budget.
-    pub(crate) fn run(&mut self, relay: &mut Relay) -> Step {
+    pub(crate) fn run(&mut self, relay: &mut Relay) -> TurnOutcome {
         match self.relay(relay) {
-            Ok(true) => return Step::Again,
+            Ok(true) => return TurnOutcome::MoreToDo,
             Ok(false) => {}
             Err(lie) => self.condemn(lie, relay),
         }
         if self.is_over() {
-            Step::Over
+            TurnOutcome::Closed
         } else {
-            Step::Idle
+            TurnOutcome::Idle
         }
     }
 

@@ -56,12 +56,12 @@ fn world(budget: usize) -> World {
 }
 
 impl World {
-    fn run(&mut self) -> Step {
+    fn run(&mut self) -> TurnOutcome {
         self.connection.run(&mut self.relay)
     }
 
     /// Tells of these events, and gives the connection its turn.
-    fn on(&mut self, events: EpollFlags) -> Step {
+    fn on(&mut self, events: EpollFlags) -> TurnOutcome {
         self.connection.on_events(events);
         self.run()
     }
@@ -131,7 +131,7 @@ fn what_epoll_says_is_remembered() {
 #[test]
 fn bytes_go_through_and_are_counted() {
     let mut world = world(1 << 20);
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.ring_empty, 1);
     world.arca.write(b"to the peer").expect("room");
     assert!(
@@ -139,7 +139,7 @@ fn bytes_go_through_and_are_counted() {
         "it was asked for"
     );
     assert_eq!(world.connection.undelivered(), 11);
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.connection.undelivered(), 0);
     let mut buffer = [0; 11];
     world.peer.read_exact(&mut buffer).expect("bytes");
@@ -148,11 +148,11 @@ fn bytes_go_through_and_are_counted() {
     world.peer.write_all(b"to arca").expect("open");
     world.arrived(7);
     // Nothing is received before epoll says so.
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.arca.incoming().available(), Ok(0));
     assert_eq!(world.arca.incoming().arm_data(0), Ok(Arm::Armed));
     assert!(!world.told());
-    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Idle);
     assert!(world.told());
     assert_eq!(world.arca.read(&mut buffer), Ok(7));
     assert_eq!(&buffer[..7], b"to arca");
@@ -166,9 +166,9 @@ fn nothing_is_sent_while_the_socket_takes_nothing() {
     let mut world = world(1 << 20);
     world.connection.ready.writable = false;
     world.arca.write(b"later").expect("room");
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.bytes_to_tcp, 0);
-    assert_eq!(world.on(EpollFlags::EPOLLOUT), Step::Idle);
+    assert_eq!(world.on(EpollFlags::EPOLLOUT), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.bytes_to_tcp, 5);
 }
 
@@ -176,23 +176,23 @@ fn nothing_is_sent_while_the_socket_takes_nothing() {
 fn a_turn_moves_no_more_than_its_budget() {
     let mut world = world(1000);
     world.arca.write(&[7; 1700]).expect("room");
-    assert_eq!(world.run(), Step::Again);
+    assert_eq!(world.run(), TurnOutcome::MoreToDo);
     assert_eq!(world.relay.stats.bytes_to_tcp, 1000);
     // Less than half a budget is left: it is not used up for a few bytes.
-    assert_eq!(world.run(), Step::Again);
+    assert_eq!(world.run(), TurnOutcome::MoreToDo);
     assert_eq!(world.relay.stats.bytes_to_tcp, 1700);
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     world.peer.write_all(&[8; 1700]).expect("open");
     world.arrived(1700);
-    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Again);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::MoreToDo);
     assert_eq!(world.relay.stats.bytes_from_tcp, 1000);
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.bytes_from_tcp, 1700);
     // Both directions may want another turn.
     world.arca.write(&[7; 1700]).expect("room");
     world.peer.write_all(&[8; 1700]).expect("open");
     world.arrived(1700);
-    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Again);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::MoreToDo);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_full_ring_holds_the_socket_back_until_there_is_room() {
     let mut world = world(1 << 20);
     world.peer.write_all(&[8; 5000]).expect("open");
     world.arrived(5000);
-    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.bytes_from_tcp, CAPACITY as u64);
     assert_eq!(world.relay.stats.ring_full, 1);
     assert!(world.connection.ready.readable);
@@ -209,7 +209,7 @@ fn a_full_ring_holds_the_socket_back_until_there_is_room() {
         world.arca.incoming().should_notify_room(1),
         "it was asked for"
     );
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.bytes_from_tcp, 5000);
 }
 
@@ -219,9 +219,9 @@ fn arca_is_told_of_half_a_ring_of_room() {
     world.connection.ready.writable = false;
     world.arca.write(&[7; CAPACITY]).expect("room");
     assert_eq!(world.arca.outgoing().arm_room(1), Ok(Arm::Armed));
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert!(!world.told());
-    assert_eq!(world.on(EpollFlags::EPOLLOUT), Step::Idle);
+    assert_eq!(world.on(EpollFlags::EPOLLOUT), TurnOutcome::Idle);
     assert!(world.told());
 }
 
@@ -230,7 +230,7 @@ fn both_streams_end_in_order() {
     let mut world = world(1 << 20);
     world.arca.write(b"last").expect("room");
     world.arca.close_write();
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     let mut bytes = Vec::new();
     world.peer.read_to_end(&mut bytes).expect("an end");
     assert_eq!(bytes, b"last");
@@ -244,19 +244,19 @@ fn both_streams_end_in_order() {
         .expect("open");
     world.arrived(4);
     let ended = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
-    assert_eq!(world.on(ended), Step::Idle);
+    assert_eq!(world.on(ended), TurnOutcome::Idle);
     // A draft peer is told of the end once it has read everything.
     assert!(!world.arca.is_peer_write_closed());
     assert_eq!(world.arca.read(&mut [0; 9]), Ok(4));
     assert!(world.arca.incoming().should_notify_room(1));
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert!(world.arca.is_peer_write_closed());
     assert!(
         world.connection.socket().is_some(),
         "until Arca reads no more"
     );
     world.arca.close_read();
-    assert_eq!(world.run(), Step::Over);
+    assert_eq!(world.run(), TurnOutcome::Closed);
     assert_eq!(world.relay.stats.reset, 0);
     assert_eq!(world.arca.incoming().errno(), 0);
 }
@@ -272,7 +272,7 @@ fn a_peer_that_said_hello_is_told_of_the_end_at_once() {
         .expect("open");
     world.arrived(4);
     let ended = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
-    assert_eq!(world.on(ended), Step::Idle);
+    assert_eq!(world.on(ended), TurnOutcome::Idle);
     assert!(world.arca.is_peer_write_closed());
     assert_eq!(world.arca.read(&mut [0; 9]), Ok(4));
 }
@@ -290,7 +290,7 @@ fn arca_that_closes_both_ends_leaves_in_order() {
     world.arca.write(b"last").expect("room");
     world.arca.close_write();
     world.arca.close_read();
-    assert_eq!(world.run(), Step::Over);
+    assert_eq!(world.run(), TurnOutcome::Closed);
     assert_eq!(rest(&mut world), Ok(b"last".to_vec()));
     assert_eq!(world.relay.stats.reset, 0);
 }
@@ -301,7 +301,7 @@ fn a_socket_with_linger_zero_is_reset() {
     world.connection.linger = 1;
     world.arca.close_write();
     world.arca.close_read();
-    assert_eq!(world.run(), Step::Over);
+    assert_eq!(world.run(), TurnOutcome::Closed);
     assert_eq!(rest(&mut world), Err(std::io::ErrorKind::ConnectionReset));
 }
 
@@ -311,13 +311,13 @@ fn an_abort_sends_what_was_there_and_resets() {
     world.arca.write(b"last").expect("room");
     world.arca.outgoing().set_errno(Errno::ECONNRESET.0);
     world.arca.close_write();
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert!(world.connection.socket().is_none());
     assert_eq!(world.relay.stats.bytes_to_tcp, 4);
     assert_eq!(world.relay.stats.reset, 1);
     assert!(world.arca.is_peer_write_closed() && world.arca.is_peer_read_closed());
     world.arca.close_read();
-    assert_eq!(world.run(), Step::Over);
+    assert_eq!(world.run(), TurnOutcome::Closed);
     assert_eq!(rest(&mut world), Err(std::io::ErrorKind::ConnectionReset));
 }
 
@@ -325,7 +325,7 @@ fn an_abort_sends_what_was_there_and_resets() {
 fn an_errno_without_a_flag_is_no_abort() {
     let mut world = world(1 << 20);
     world.arca.outgoing().set_errno(Errno::ECONNRESET.0);
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert!(world.connection.socket().is_some());
 }
 
@@ -348,7 +348,7 @@ fn a_peer_that_resets_is_an_errno_for_arca() {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !arca.is_peer_write_closed() {
         connection.on_events(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-        assert_eq!(connection.run(&mut relay), Step::Idle);
+        assert_eq!(connection.run(&mut relay), TurnOutcome::Idle);
         assert!(std::time::Instant::now() < deadline, "no reset");
     }
     assert_eq!(arca.incoming().errno(), Errno::ECONNRESET.0);
@@ -358,7 +358,7 @@ fn a_peer_that_resets_is_an_errno_for_arca() {
     // What Arca still writes is dropped, until it closes.
     arca.outgoing().close();
     arca.close_read();
-    assert_eq!(connection.run(&mut relay), Step::Over);
+    assert_eq!(connection.run(&mut relay), TurnOutcome::Closed);
 }
 
 #[test]
@@ -372,15 +372,19 @@ fn a_lie_resets_the_connection_and_is_not_looked_at_again() {
     // SAFETY: the write cursor of ring A: inside the arena, aligned, atomic.
     let cursor: &std::sync::atomic::AtomicU64 = unsafe { cursor.cast().as_ref() };
     cursor.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     assert!(world.connection.condemned);
     assert_eq!(world.arca.incoming().errno(), Errno::EPROTO.0);
     assert!(world.arca.is_peer_write_closed() && world.arca.is_peer_read_closed());
     assert_eq!(world.relay.stats.reset, 1);
-    assert_eq!(world.run(), Step::Idle, "Arca has not closed its ends");
+    assert_eq!(
+        world.run(),
+        TurnOutcome::Idle,
+        "Arca has not closed its ends"
+    );
     world.arca.close_write();
     world.arca.close_read();
-    assert_eq!(world.run(), Step::Over);
+    assert_eq!(world.run(), TurnOutcome::Closed);
     assert_eq!(rest(&mut world), Err(std::io::ErrorKind::ConnectionReset));
     // Everything may have been touched.
     assert_eq!(world.connection.into_region().touched(), 8192);
@@ -406,7 +410,7 @@ fn an_arca_that_is_gone_has_closed_both_ends() {
     let mut world = world(1 << 20);
     world.arca.write(b"last").expect("room");
     world.connection.orphan();
-    assert_eq!(world.run(), Step::Over);
+    assert_eq!(world.run(), TurnOutcome::Closed);
     assert_eq!(rest(&mut world), Ok(b"last".to_vec()));
 }
 

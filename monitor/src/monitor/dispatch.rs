@@ -1,11 +1,9 @@
-//! What each request does.
+//! What each request does, and when it is answered.
 
 use super::Monitor;
-use super::connecting::Goal;
-use crate::control_pipe::Waiting;
-use crate::listener::{Listener, Wait};
+use crate::connects::{ConnectTarget, Started};
 use crate::options;
-use crate::policy::{Bind, Rule};
+use crate::requests::{Ticket, Waiting};
 use crate::sys;
 use crate::violation::Violation;
 use arca_shared::errno::Errno;
@@ -13,8 +11,6 @@ use arca_shared::protocol::frame::Frame;
 use arca_shared::protocol::message::{
     Address, MessageError, Reply, Request, SocketOption, Target, VERSION, code, feature,
 };
-use log::Level;
-use std::net::SocketAddr;
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +31,25 @@ impl Monitor {
     /// Takes the next request off the control pipe and serves it; whether there
     /// was one.
     pub(super) fn serve_frame(&mut self) -> Result<bool, Violation> {
-        let Some(frame) = self.control.next_frame()? else {
-            if self.control.is_left() && self.farewell.is_none() {
+        let Some(frame) = self.requests.next_frame()? else {
+            if self.requests.is_left() && !self.is_draining() {
                 // At once: whoever still asks learns that there will be no reply,
                 // however long what was written takes to be delivered.
-                self.control.close(&mut self.relay.wakes);
-                self.say_farewell();
+                self.requests.close(&mut self.relay.wakes);
+                self.begin_drain();
             }
             return Ok(false);
         };
         if let Dispatch::Reply(reply) = self.dispatch_request(&frame)? {
-            self.put_reply(frame.request_id, &reply)?;
+            let stats = &mut self.relay.stats;
+            self.requests.reply(frame.request_id, &reply, stats)?;
         }
         Ok(true)
     }
 
-    pub(super) fn put_reply(&mut self, request_id: u32, reply: &Reply) -> Result<(), Violation> {
-        self.relay.stats.frames_out += 1;
-        self.control.put(request_id, reply)
+    /// Replies to a request that has waited.
+    fn answer(&mut self, ticket: Ticket, reply: &Reply) -> Result<(), Violation> {
+        self.requests.answer(ticket, reply, &mut self.relay.stats)
     }
 
     /// Carries out one request. Its reply is the caller's to send, unless it
@@ -78,19 +75,27 @@ impl Monitor {
         let id = frame.request_id;
         Ok(match request {
             Request::Hello { version, features } => self.greet(version, features).into(),
-            Request::Listen(endpoint) => match self.listen(endpoint.into(), 0) {
-                Ok((listener_id, _)) => Reply::ListenOk { listener_id }.into(),
-                Err(errno) => Reply::ListenErr(errno).into(),
-            },
-            Request::ListenAt { address, backlog } => match self.listen(address.0, backlog) {
-                Ok((listener_id, local)) => {
-                    let local = Address(local);
-                    Reply::Listening { listener_id, local }.into()
+            Request::Listen(endpoint) => {
+                match self.listeners.listen(endpoint.into(), 0, &mut self.relay) {
+                    Ok((listener_id, _)) => Reply::ListenOk { listener_id }.into(),
+                    Err(errno) => Reply::ListenErr(errno).into(),
                 }
-                Err(errno) => Reply::ListenErr(errno).into(),
-            },
-            Request::Connect(endpoint) => self.connect(id, Goal::address(endpoint.into(), false)),
-            Request::ConnectTo(address) => self.connect(id, Goal::address(address.0, true)),
+            }
+            Request::ListenAt { address, backlog } => {
+                match self.listeners.listen(address.0, backlog, &mut self.relay) {
+                    Ok((listener_id, local)) => {
+                        let local = Address(local);
+                        Reply::Listening { listener_id, local }.into()
+                    }
+                    Err(errno) => Reply::ListenErr(errno).into(),
+                }
+            }
+            Request::Connect(endpoint) => {
+                self.connect(id, ConnectTarget::address(endpoint.into(), false))
+            }
+            Request::ConnectTo(address) => {
+                self.connect(id, ConnectTarget::address(address.0, true))
+            }
             Request::ConnectName { port, name } => self.connect_name(id, name.as_str(), port),
             Request::Accept { listener_id } => self.accept(id, listener_id, false),
             Request::AcceptFrom { listener_id } => self.accept(id, listener_id, true),
@@ -116,7 +121,7 @@ impl Monitor {
     fn greet(&mut self, version: u32, features: u64) -> Reply {
         let features = features & feature::ALL;
         self.relay.greeted = true;
-        self.regions.end_all_rests();
+        self.connections.end_all_rests();
         if features & feature::NOTIFY != 0 {
             self.end_polling();
         }
@@ -126,127 +131,104 @@ impl Monitor {
         }
     }
 
-    fn listen(&mut self, asked: SocketAddr, backlog: u32) -> Result<(u32, SocketAddr), Errno> {
-        let bind = self.policy.bind(asked);
-        let address = match bind {
-            Bind::Asked(address) | Bind::Published(address) => address,
-            Bind::WithoutIpv4(address) => {
-                let port = asked.port();
-                self.relay.log(
-                    Level::Info,
-                    format_args!("listening on {asked} is without IPv4; --allow-listen 0.0.0.0:{port} would allow that too"),
-                );
-                address
-            }
-            Bind::Narrowed(address) => {
-                let rule = Rule::exactly(asked);
-                self.relay.log(
-                    Level::Info,
-                    format_args!("listening on {asked} is narrowed to {address}; --allow-listen {rule} would allow it"),
-                );
-                address
-            }
-            Bind::Denied => {
-                let rule = Rule::exactly(asked);
-                self.relay.warn(format_args!(
-                    "listening on {asked} is denied; --allow-listen {rule} would allow it"
-                ));
-                return Err(Errno::EACCES);
-            }
-        };
-        if self.listeners.is_full() {
-            return Err(Errno::ENFILE);
-        }
-        let only_v6 = matches!(bind, Bind::WithoutIpv4(_));
-        let listener = Listener::bind(address, only_v6, backlog)?;
-        let local = listener.local;
-        let id = self.listeners.insert(|_| listener).ok_or(Errno::ENFILE)?;
-        if let Some(listener) = self.listeners.get(id)
-            && let Err(errno) = self
-                .reactor
-                .add(&listener.socket, crate::poller::Source::Listener(id))
-        {
-            self.listeners.remove(id);
-            return Err(sys::wire_errno(errno));
-        }
-        if matches!(bind, Bind::Published(_)) {
-            let port = asked.port();
-            self.relay.log(
-                Level::Info,
-                format_args!("the guest's port {port} is published at {local}"),
-            );
-        }
-        Ok((id, local))
-    }
-
     fn accept(&mut self, request_id: u32, listener_id: u32, with_addresses: bool) -> Dispatch {
-        let Some(listener) = self.listeners.get_mut(listener_id) else {
+        if self.listeners.get(listener_id).is_none() {
             return Reply::AcceptErr(Errno::EBADF).into();
-        };
-        if self.waiting_accepts >= self.config.limits.accepts || !self.control.may_wait() {
+        }
+        if !self.listeners.may_wait() || !self.requests.may_wait() {
             return Reply::AcceptErr(Errno::EAGAIN).into();
         }
-        let ticket = self.control.ticket(request_id);
-        self.control.wait(ticket, Waiting::Accept(listener_id));
-        self.waiting_accepts += 1;
-        listener.waits.push_back(Wait {
-            ticket,
-            with_addresses,
-        });
-        if listener.ready && !listener.stalled {
-            self.accepting.push(listener_id);
-        }
+        let ticket = self.requests.ticket(request_id);
+        self.requests.wait(ticket, Waiting::Accept(listener_id));
+        self.listeners.wait(listener_id, ticket, with_addresses);
         Dispatch::Pending
     }
 
-    /// Closes a listener; the kernel resets what is in its backlog.
+    /// Accepts on a listener while accepts wait and connections come; how many
+    /// accepts it answered.
+    pub(super) fn accept_on(&mut self, listener_id: u32) -> Result<usize, Violation> {
+        let mut answered = 0;
+        while let Some((ticket, reply)) =
+            self.listeners
+                .accept(listener_id, &mut self.connections, &mut self.relay)
+        {
+            self.answer(ticket, &reply)?;
+            answered += 1;
+        }
+        Ok(answered)
+    }
+
     fn close_listener(&mut self, listener_id: u32) -> Result<Reply, Violation> {
-        let Some(listener) = self.listeners.remove(listener_id) else {
+        let Some(waiting) = self.listeners.close(listener_id) else {
             return Ok(Reply::Failed(Errno::EBADF));
         };
-        self.stalled.retain(|&id| id != listener_id);
-        for wait in &listener.waits {
-            self.waiting_accepts -= 1;
-            self.relay.stats.frames_out += 1;
-            self.control
-                .answer(wait.ticket, &Reply::AcceptErr(Errno::EBADF))?;
+        for ticket in waiting {
+            self.answer(ticket, &Reply::AcceptErr(Errno::EBADF))?;
         }
-        drop(listener);
-        self.resume_stalled();
         Ok(Reply::Done)
+    }
+
+    fn connect(&mut self, request_id: u32, target: ConnectTarget) -> Dispatch {
+        let (ticket, may_wait) = (self.requests.ticket(request_id), self.requests.may_wait());
+        let (connections, relay) = (&mut self.connections, &mut self.relay);
+        let started = self
+            .connects
+            .start(ticket, may_wait, target, connections, relay);
+        self.started(ticket, started)
+    }
+
+    fn connect_name(&mut self, request_id: u32, name: &str, port: u16) -> Dispatch {
+        let (ticket, may_wait) = (self.requests.ticket(request_id), self.requests.may_wait());
+        let (connections, relay) = (&mut self.connections, &mut self.relay);
+        let started =
+            self.connects
+                .start_by_name(ticket, may_wait, (name, port), connections, relay);
+        self.started(ticket, started)
+    }
+
+    fn started(&mut self, ticket: Ticket, started: Started) -> Dispatch {
+        match started {
+            Started::Reply(reply) => reply.into(),
+            Started::Pending(id) => {
+                self.requests.wait(ticket, Waiting::Connect(id));
+                Dispatch::Pending
+            }
+        }
+    }
+
+    /// Goes on with a connect whose socket or name has come somewhere, and answers it
+    /// if that was its end.
+    pub(super) fn resume_connect(&mut self, id: u32) -> Result<(), Violation> {
+        let (connections, relay) = (&mut self.connections, &mut self.relay);
+        match self.connects.resume(id, connections, relay) {
+            Some((ticket, reply)) => self.answer(ticket, &reply),
+            None => Ok(()),
+        }
     }
 
     /// Gives up a request that waits; one that was answered already stays so.
     fn cancel(&mut self, request_id: u32) -> Result<Reply, Violation> {
-        let Some((ticket, waiting)) = self.control.oldest(request_id) else {
+        let Some((ticket, waiting)) = self.requests.oldest(request_id) else {
             return Ok(Reply::Done);
         };
-        if let Waiting::Accept(listener_id) = waiting {
-            // A connection that is there is accepted first, whatever epoll has
-            // said by now.
-            if let Some(listener) = self.listeners.get_mut(listener_id) {
-                listener.ready = true;
-            }
-            self.accept_on(listener_id)?;
-            if !self.control.is_waiting(ticket) {
-                return Ok(Reply::Done);
-            }
-        }
         let reply = match waiting {
             Waiting::Accept(listener_id) => {
-                if let Some(listener) = self.listeners.get_mut(listener_id) {
-                    listener.remove_wait(ticket);
+                // A connection that is there is accepted first, whatever epoll has
+                // reported by now.
+                self.listeners.assume_ready(listener_id);
+                self.accept_on(listener_id)?;
+                if !self.requests.is_waiting(ticket) {
+                    return Ok(Reply::Done);
                 }
-                self.waiting_accepts -= 1;
+                self.listeners.cancel_wait(listener_id, ticket);
                 Reply::AcceptErr(Errno::ECANCELED)
             }
-            Waiting::Connect(attempt) => {
-                self.give_up(attempt);
+            Waiting::Connect(id) => {
+                self.connects.cancel(id, &mut self.connections);
                 Reply::ConnectErr(Errno::ECANCELED)
             }
         };
-        self.relay.stats.frames_out += 1;
-        self.control.answer(ticket, &reply)?;
+        self.answer(ticket, &reply)?;
         Ok(Reply::Done)
     }
 

@@ -4,47 +4,37 @@
 //! |---|---|
 //! | `mod.rs` | the monitor, its making and the calls that drive it step by step |
 //! | `dispatch.rs` | what each request does |
-//! | `accepting.rs` | connections that come in |
-//! | `connecting.rs` | connections that go out |
-//! | `turn.rs` | one turn of the event loop |
-//! | `session.rs` | the event loop: sleeping between turns, and the end |
+//! | `event_loop.rs` | turns, and the sleep between them |
+//! | `drain.rs` | the end of a session: what is still delivered, and what is given up |
 
-mod accepting;
-mod connecting;
 mod dispatch;
-mod session;
-mod turn;
+mod drain;
+mod event_loop;
 
 pub use dispatch::Dispatch;
-pub use session::{SessionEnd, Undelivered};
+pub use drain::{SessionEnd, Undelivered};
 
 use crate::config::MonitorConfig;
-use crate::connection::Connection;
-use crate::control_pipe::Control;
+use crate::connections::Connections;
+use crate::connects::Connects;
 use crate::error::MonitorError;
-use crate::handle::{MonitorHandle, Shared, Wish};
+use crate::handle::{MonitorHandle, Shared, StopRequest};
 use crate::link::{Link, new_eventfd};
-use crate::listener::Listener;
+use crate::listeners::Listeners;
 use crate::policy::Policy;
-use crate::poller::{Reactor, Source};
-use crate::regions::Regions;
+use crate::poller::{Poller, Source};
 use crate::relay::Relay;
-use crate::resolver::Resolver;
+use crate::requests::Requests;
+use crate::requests::control_pipe::ControlPipe;
 use crate::standard::Standard;
-use crate::table::Table;
 use crate::violation::Violation;
 use crate::wake::busy_poll::BusyPoll;
 use crate::wake::policy::WakePolicy;
 use crate::wake::polling_mode::PollingMode;
-use arca_shared::memory::Arena;
-use arca_shared::memory::MIN_BLOCK;
-use connecting::Attempt;
+use drain::Drain;
 use nix::sys::eventfd::EventFd;
-use session::Farewell;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// What a step of the monitor came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,40 +52,22 @@ pub struct Progress {
 /// [`Monitor::poll_accepts`] and [`Monitor::dispatch_request`].
 pub struct Monitor {
     config: MonitorConfig,
-    policy: Policy,
-    arena: Arena,
     shared: Arc<Shared>,
     /// What other threads want, as of the last wake that was consumed.
-    wish: Wish,
-    reactor: Reactor,
+    stop: StopRequest,
+    poller: Poller,
     wake: Arc<EventFd>,
     doorbell: EventFd,
     relay: Relay,
-    control: Control,
-    /// The control pipe may have something to do.
-    control_ready: bool,
-    listeners: Table<Listener>,
-    /// Listeners to accept on in this turn.
-    accepting: Vec<u32>,
-    /// Listeners for which the host or the arena had no room.
-    stalled: Vec<u32>,
-    /// When to look after them again, if nothing else tells.
-    retry_at: Option<Instant>,
-    /// Accepts that wait, on all listeners together.
-    waiting_accepts: usize,
-    attempts: Table<Attempt>,
-    resolver: Option<Resolver>,
-    connections: Table<Connection>,
-    /// Connections that have something to do, in turn.
-    queue: VecDeque<u32>,
-    /// The connection of each slot; 0 where there is none.
-    slots: Vec<u32>,
+    requests: Requests,
+    listeners: Listeners,
+    connects: Connects,
     standards: Vec<Arc<Standard>>,
     busy_poll: BusyPoll,
     polling: PollingMode,
-    farewell: Option<Farewell>,
-    /// Last: every pipe above lies in one.
-    regions: Regions,
+    drain: Option<Drain>,
+    /// Last: it has the allocator that every pipe above is from.
+    connections: Connections,
 }
 
 impl Monitor {
@@ -107,22 +79,22 @@ impl Monitor {
     /// resolved, or the host is out of descriptors.
     pub fn new(link: Link, config: MonitorConfig) -> Result<Self, MonitorError> {
         let config = config.workable();
-        let policy = Policy::new(&config.policy)?;
-        let reactor = Reactor::new()?;
-        let wake = Arc::new(new_eventfd()?);
-        reactor
-            .add(&link.doorbell, Source::Doorbell)
-            .map_err(io::Error::from)?;
-        reactor.add(&*wake, Source::Wake).map_err(io::Error::from)?;
-        let arena = link.allocator.arena().clone();
+        let policy = Arc::new(Policy::new(&config.policy)?);
         let wake_policy = WakePolicy::new(config.busy_poll);
-        let limits = &config.limits;
-        let slots = arena.len().div_ceil(MIN_BLOCK);
+        let limits = config.limits;
+        let poller = Poller::new()?;
+        let registry = poller.registry();
+        let wake = Arc::new(new_eventfd()?);
+        registry
+            .register(&link.doorbell, Source::Doorbell)
+            .map_err(io::Error::from)?;
+        registry
+            .register(&*wake, Source::Wake)
+            .map_err(io::Error::from)?;
+        let control = ControlPipe::new(link.control, link.control_region);
         let mut monitor = Self {
-            policy,
             shared: Arc::new(Shared::default()),
-            wish: Wish::Run,
-            reactor,
+            stop: StopRequest::None,
             wake,
             doorbell: link.doorbell,
             relay: Relay::new(
@@ -131,25 +103,20 @@ impl Monitor {
                 config.turn_budget,
                 config.orphan_timeout,
             ),
-            control: Control::new(link.control, link.control_region, limits.requests),
-            control_ready: true,
-            listeners: Table::new(limits.listeners),
-            accepting: Vec::new(),
-            stalled: Vec::new(),
-            retry_at: None,
-            waiting_accepts: 0,
-            attempts: Table::new(limits.connects),
-            resolver: None,
-            connections: Table::new(limits.connections),
-            queue: VecDeque::new(),
-            // A vector of zeros: touched only where it is used.
-            slots: vec![0; slots],
+            requests: Requests::new(control, limits.requests),
+            listeners: Listeners::new(
+                Arc::clone(&policy),
+                poller.registry(),
+                limits.listeners,
+                limits.accepts,
+            ),
+            connects: Connects::new(policy, poller.registry(), limits.connects, limits.lookups),
             standards: link.standards,
             busy_poll: BusyPoll::new(wake_policy),
             polling: PollingMode::new(wake_policy),
-            farewell: None,
-            regions: Regions::new(link.allocator, config.pipe_sizes, limits.arena_percent),
-            arena,
+            drain: None,
+            connections: Connections::new(registry, link.allocator, &config),
+            poller,
             config,
         };
         monitor.publish();
@@ -179,10 +146,7 @@ impl Monitor {
     ///
     /// If the host has no thread or descriptor left.
     pub fn prepare(&mut self) -> io::Result<()> {
-        if self.policy.resolves_names() {
-            self.start_resolver()?;
-        }
-        Ok(())
+        self.connects.prepare().map_err(io::Error::from)
     }
 
     /// Answers accepts for which a connection has come; never blocks. Returns
@@ -193,11 +157,8 @@ impl Monitor {
     /// [`Violation`] if the guest broke the reply ring.
     pub fn poll_accepts(&mut self) -> Result<usize, Violation> {
         let mut answered = 0;
-        let ids: Vec<u32> = self.listeners.ids().collect();
-        for id in ids {
-            if let Some(listener) = self.listeners.get_mut(id) {
-                listener.ready = true;
-            }
+        for id in self.listeners.ids() {
+            self.listeners.assume_ready(id);
             answered += self.accept_on(id)?;
         }
         self.flush_deferred();
@@ -230,7 +191,6 @@ impl Monitor {
                 self.flush_deferred();
                 return Ok(true);
             }
-            self.control_ready = false;
             let before = self.relay.stats;
             self.turn(false)?;
             if self.is_stopping() {

@@ -242,7 +242,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use arca_monitor::config::ORPHAN_TIMEOUT;
+    use arca_monitor::ORPHAN_TIMEOUT;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The program ends.
-fn leave(world: &mut World) -> Step {
+fn leave(world: &mut World) -> TurnOutcome {
     world.connection.orphan();
     world.run()
 }
@@ -14,9 +14,9 @@ fn what_arca_left_unread_resets() {
         let mut world = world(1 << 20);
         world.peer.write_all(b"four").expect("open");
         world.arrived(4);
-        assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+        assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Idle);
         assert_eq!(world.arca.read(&mut [0; 9][..read]), Ok(read));
-        assert_eq!(leave(&mut world), Step::Over);
+        assert_eq!(leave(&mut world), TurnOutcome::Closed);
         let expected = match read {
             3 => Err(std::io::ErrorKind::ConnectionReset),
             _ => Ok(Vec::new()),
@@ -31,18 +31,22 @@ fn data_that_comes_while_arca_leaves_resets() {
         let mut world = world(1 << 20);
         world.connection.ready.writable = false;
         world.arca.write(b"last").expect("room");
-        assert_eq!(leave(&mut world), Step::Idle, "ring A is not drained");
+        assert_eq!(
+            leave(&mut world),
+            TurnOutcome::Idle,
+            "ring A is not drained"
+        );
         assert_eq!(world.connection.undelivered(), 4);
         assert!(world.arca.is_peer_write_closed());
         if late {
             world.peer.write_all(b"late").expect("open");
             world.arrived(4);
-            assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Over);
+            assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Closed);
             let end = rest(&mut world);
             assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
         } else {
-            assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
-            assert_eq!(world.on(EpollFlags::EPOLLOUT), Step::Over);
+            assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Idle);
+            assert_eq!(world.on(EpollFlags::EPOLLOUT), TurnOutcome::Closed);
             assert_eq!(rest(&mut world), Ok(b"last".to_vec()));
         }
     }
@@ -53,15 +57,15 @@ fn a_draft_peer_that_sets_both_flags_leaves_in_order() {
     let mut world = world(1 << 20);
     world.peer.write_all(b"unread").expect("open");
     world.arrived(6);
-    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Idle);
     world.connection.ready.writable = false;
     world.arca.write(b"last").expect("room");
     world.arca.close_write();
     world.arca.close_read();
-    assert_eq!(world.run(), Step::Idle);
+    assert_eq!(world.run(), TurnOutcome::Idle);
     world.peer.write_all(b"late").expect("open");
     world.arrived(4);
-    assert_eq!(world.on(EpollFlags::EPOLLIN), Step::Idle);
+    assert_eq!(world.on(EpollFlags::EPOLLIN), TurnOutcome::Idle);
     assert!(world.connection.socket().is_some(), "not reset");
     assert_eq!(world.relay.stats.reset, 0);
 }
@@ -70,19 +74,19 @@ fn a_draft_peer_that_sets_both_flags_leaves_in_order() {
 fn one_end_that_stays_open_keeps_the_pipe() {
     let mut first = world(1 << 20);
     first.arca.close_write();
-    assert_eq!(first.run(), Step::Idle);
+    assert_eq!(first.run(), TurnOutcome::Idle);
     assert!(first.connection.socket().is_some());
     first.connection.end_session(&mut first.relay);
-    assert_eq!(first.run(), Step::Idle, "Arca still reads");
+    assert_eq!(first.run(), TurnOutcome::Idle, "Arca still reads");
     first.arca.close_read();
-    assert_eq!(first.run(), Step::Over);
+    assert_eq!(first.run(), TurnOutcome::Closed);
 
     let mut second = world(1 << 20);
     second.arca.close_read();
-    assert_eq!(second.run(), Step::Idle);
+    assert_eq!(second.run(), TurnOutcome::Idle);
     assert!(second.connection.socket().is_some());
     second.connection.end_session(&mut second.relay);
-    assert_eq!(second.run(), Step::Idle, "Arca still writes");
+    assert_eq!(second.run(), TurnOutcome::Idle, "Arca still writes");
     second.arca.close_write();
-    assert_eq!(second.run(), Step::Over);
+    assert_eq!(second.run(), TurnOutcome::Closed);
 }

@@ -59,13 +59,13 @@ impl Resolver {
     }
 
     /// Asks for the addresses of a name; `false` if too many are asked for.
-    pub(crate) fn ask(&mut self, attempt: u32, name: &str, port: u16) -> bool {
+    pub(crate) fn ask(&mut self, connect: u32, name: &str, port: u16) -> bool {
         if !self.has_room() {
             return false;
         }
         self.open += 1;
         self.member.ask(Job {
-            attempt,
+            connect,
             name: name.to_owned(),
             port,
         });
@@ -146,8 +146,8 @@ mod tests {
             found.is_some()
         });
         match found {
-            Some(News::Resolved { attempt, addresses }) => {
-                assert_eq!((attempt, addresses.len()), (7, 1));
+            Some(News::Resolved { connect, addresses }) => {
+                assert_eq!((connect, addresses.len()), (7, 1));
             }
             _ => panic!("no other news"),
         }
@@ -161,8 +161,8 @@ mod tests {
         let before = descriptors();
         for _ in 0..100 {
             let mut resolver = Resolver::with(pool, 64).expect("a thread, or one of others");
-            for attempt in 0..64 {
-                assert!(resolver.ask(attempt, "dead", 80));
+            for connect in 0..64 {
+                assert!(resolver.ask(connect, "dead", 80));
             }
             assert!(!resolver.ask(64, "dead", 80), "past the limit");
             assert!(running() <= MAX_THREADS, "{}", running());
@@ -185,8 +185,8 @@ mod tests {
         let mut stuck = Vec::new();
         for _ in 0..4 {
             let mut resolver = Resolver::with(pool, 256).expect("a thread");
-            for attempt in 0..256 {
-                assert!(resolver.ask(attempt, "dead", 80));
+            for connect in 0..256 {
+                assert!(resolver.ask(connect, "dead", 80));
             }
             let mut other = Resolver::with(pool, 1).expect("a thread");
             resolves(&mut other);
@@ -203,8 +203,8 @@ mod tests {
     fn a_second_name_does_not_wait_for_the_first() {
         pool!(pool, RELEASED, RUNNING);
         let mut resolver = Resolver::with(pool, 256).expect("a thread");
-        for attempt in 0..MAX_THREADS / 2 - 1 {
-            assert!(resolver.ask(attempt as u32, "dead", 80));
+        for connect in 0..MAX_THREADS / 2 - 1 {
+            assert!(resolver.ask(connect as u32, "dead", 80));
         }
         resolves(&mut resolver);
         release(&RELEASED);

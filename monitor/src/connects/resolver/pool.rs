@@ -30,8 +30,8 @@ pub(crate) const MAX_THREADS: usize = 16;
 
 /// A name to resolve.
 pub(crate) struct Job {
-    /// The attempt to connect that asked.
-    pub(crate) attempt: u32,
+    /// The connect that asked.
+    pub(crate) connect: u32,
     pub(crate) name: String,
     pub(crate) port: u16,
 }
@@ -40,8 +40,8 @@ pub(crate) struct Job {
 pub(crate) enum News {
     /// What became of a name.
     Resolved {
-        /// The attempt to connect that asked.
-        attempt: u32,
+        /// The connect that asked.
+        connect: u32,
         /// The addresses found; none if the name is unknown.
         addresses: Vec<SocketAddr>,
     },
@@ -245,7 +245,7 @@ impl Pool {
             }
             let addresses = (self.host.resolve)(&job.name, job.port);
             report.tell(News::Resolved {
-                attempt: job.attempt,
+                connect: job.connect,
                 addresses: addresses.unwrap_or_default(),
             });
             self.done(id, session);

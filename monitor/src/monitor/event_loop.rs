@@ -1,9 +1,11 @@
-//! One turn of the event loop: what epoll reports, what the guest marked, the
-//! control pipe, and then every connection that has something to do, each
-//! within its budget. A turn costs what is ready, not what exists.
+//! The event loop: turns, and the sleep between them.
+//!
+//! A turn takes what epoll reports and what the guest marked, serves the control pipe,
+//! and then gives every connection that has something to do a turn of its own, within
+//! its budget. A turn costs what is ready, not what exists.
 
-use super::Monitor;
-use crate::connection::Step;
+use super::{Monitor, SessionEnd};
+use crate::handle::StopRequest;
 use crate::poller::{Source, Timeout};
 use crate::violation::Violation;
 use std::time::Instant;
@@ -33,67 +35,108 @@ impl Monitor {
 }
 
 impl Monitor {
+    /// Serves the session until it ends. Afterwards every socket is closed and
+    /// every data pipe freed.
+    pub fn event_loop(&mut self) -> SessionEnd {
+        let end = self.serve();
+        self.close();
+        end
+    }
+
+    /// Serves the session until it ends, and leaves what is open to
+    /// [`Monitor::close`]: Arca does not know of the end before that.
+    pub fn serve(&mut self) -> SessionEnd {
+        loop {
+            let before = self.relay.stats;
+            match self.turn_of_session() {
+                Err(violation) => return SessionEnd::Violation(violation),
+                Ok(true) => return self.end_of_drain(),
+                Ok(false) => {}
+            }
+            self.polling.ticked(self.relay.stats.moved_since(&before));
+            self.sleep();
+        }
+    }
+
+    /// Serves the standard pipes, which a guest that has left its session goes on
+    /// using, until the monitor is stopped.
+    pub(super) fn serve_standards(&mut self) {
+        // No request is taken any more, so that no turn finds a rule broken.
+        while !self.standards.is_empty()
+            && self.turn(false).is_ok()
+            && self.stop == StopRequest::None
+        {
+            self.polling.ticked(false);
+            self.sleep();
+        }
+    }
+
+    /// A turn, requests included, and then the stop that was requested, of which the
+    /// turn has learned; whether the session is over.
+    fn turn_of_session(&mut self) -> Result<bool, Violation> {
+        self.turn(true)?;
+        match self.stop {
+            StopRequest::None if !self.requests.is_left() => return Ok(false),
+            StopRequest::None => {}
+            StopRequest::Finish | StopRequest::Stop => self.begin_drain(),
+            StopRequest::Abort => return Ok(true),
+        }
+        Ok(self.is_drain_over())
+    }
+
     /// One turn, without sleeping; whether there is more to do right away.
     pub(super) fn turn(&mut self, requests: bool) -> Result<bool, Violation> {
         if !std::mem::take(&mut self.busy_poll.skip_epoll) {
-            self.reactor.wait(Timeout::Now);
+            self.poller.wait(Timeout::Now);
         }
         self.take_events()?;
         self.take_marks();
         if self.polling.is_active() {
             self.mark_all_ready();
         }
-        if requests && self.control_ready && !self.is_stopping() {
+        if requests {
             self.serve_requests()?;
         }
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            self.resume_stalled();
-        }
         self.accept_ready()?;
-        self.run_queue();
+        self.connections.run_queue(&mut self.relay);
         self.flush(Flush::EndOfTurn);
+        // Whatever was freed in this turn, and by whom: here it is given to those that
+        // wait for room.
+        self.listeners.resume_if(self.connections.take_room_freed());
         self.publish();
         Ok(self.is_busy(requests))
     }
 
     /// Whether there is more to do right away, `requests` included.
     fn is_busy(&self, requests: bool) -> bool {
-        let requests_left = requests && self.control_ready && !self.is_stopping();
-        !self.queue.is_empty() || !self.accepting.is_empty() || requests_left
+        let requests_left = requests && self.requests.is_ready() && !self.is_stopping();
+        self.connections.has_work() || self.listeners.ready_count() > 0 || requests_left
     }
 
     /// What epoll reported.
     fn take_events(&mut self) -> Result<(), Violation> {
         let mut index = 0;
-        while let Some((source, events)) = self.reactor.event(index) {
+        while let Some((source, events)) = self.poller.event(index) {
             index += 1;
             match source {
-                Source::Connection(id) => {
-                    if let Some(connection) = self.connections.get_mut(id) {
-                        connection.on_events(events);
-                        self.enqueue(id);
-                    }
-                }
-                Source::Listener(id) => {
-                    if let Some(listener) = self.listeners.get_mut(id) {
-                        listener.ready = true;
-                        if !listener.stalled && !listener.waits.is_empty() {
-                            self.accepting.push(id);
-                        }
-                    }
-                }
-                Source::Attempt(id) => self.on_attempt(id)?,
+                Source::Connection(id) => self.connections.on_events(id, events),
+                Source::Listener(id) => self.listeners.on_event(id),
+                Source::Connect(id) => self.resume_connect(id)?,
                 Source::Doorbell => {
                     self.relay.stats.doorbells += 1;
                     self.end_polling();
                 }
-                Source::Resolver => self.take_resolved()?,
-                // Nothing else looks at what is wanted: a wake that was consumed
-                // has always been heard.
-                Source::Wake => self.wish = self.shared.heard(),
+                Source::Resolver => {
+                    while let Some(id) = self.connects.take_resolved(&mut self.relay) {
+                        self.resume_connect(id)?;
+                    }
+                }
+                // Nothing else reads the request: a wake that was consumed has always
+                // been heard.
+                Source::Wake => self.stop = self.shared.heard(),
             }
         }
-        self.reactor.forget();
+        self.poller.forget();
         Ok(())
     }
 
@@ -101,26 +144,16 @@ impl Monitor {
     fn take_marks(&mut self) {
         let Self {
             relay,
-            control,
-            control_ready,
+            requests,
             connections,
-            queue,
-            slots,
             standards,
             ..
         } = self;
-        let control_slot = control.slot();
         relay.notifier.area().to_monitor().take(|slot| {
-            let id = slots.get(slot.0 as usize).copied().unwrap_or(0);
-            if id != 0 {
-                if let Some(connection) = connections.get_mut(id)
-                    && !connection.queued
-                {
-                    connection.queued = true;
-                    queue.push_back(id);
-                }
-            } else if slot == control_slot {
-                *control_ready = true;
+            if connections.on_mark(slot) {
+                // Its turn comes.
+            } else if slot == requests.slot() {
+                requests.mark_ready();
             } else if let Some(standard) = standards.iter().find(|s| s.slot() == slot) {
                 standard.wake();
             }
@@ -129,33 +162,14 @@ impl Monitor {
 
     /// In polling mode nobody says what is ready.
     fn mark_all_ready(&mut self) {
-        self.control_ready = true;
+        self.requests.mark_ready();
         for standard in &self.standards {
             standard.wake_if_waiting();
         }
-        self.enqueue_all();
+        self.connections.enqueue_all();
     }
 
-    pub(super) fn enqueue_all(&mut self) {
-        let ids = self.connections.ids();
-        let queue = &mut self.queue;
-        queue.clear();
-        queue.extend(ids);
-        for connection in self.connections.values_mut() {
-            connection.queued = true;
-        }
-    }
-
-    pub(super) fn enqueue(&mut self, id: u32) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.queued
-        {
-            connection.queued = true;
-            self.queue.push_back(id);
-        }
-    }
-
-    /// The peer knows how to wake us: no more looking by the clock.
+    /// The peer knows how to wake the monitor: polling mode is over.
     pub(super) fn end_polling(&mut self) {
         if self.polling.end() {
             self.mark_all_ready();
@@ -167,71 +181,31 @@ impl Monitor {
         }
     }
 
+    /// Serves requests, so many and no more: connections have their turn.
     fn serve_requests(&mut self) -> Result<(), Violation> {
         for _ in 0..self.config.limits.frames {
-            if !self.serve_frame()? {
-                self.control_ready = false;
-                return Ok(());
+            let ready = self.requests.is_ready() && !self.is_stopping();
+            if !ready || !self.serve_frame()? {
+                break;
             }
         }
         Ok(())
     }
 
     fn accept_ready(&mut self) -> Result<(), Violation> {
-        // A listener may be named twice; the second time it has nothing to do. Those
-        // that are named meanwhile stay for the next turn.
-        let count = self.accepting.len();
-        for index in 0..count {
-            if let Some(&id) = self.accepting.get(index) {
+        for _ in 0..self.listeners.ready_count() {
+            if let Some(id) = self.listeners.pop_ready() {
                 self.accept_on(id)?;
             }
         }
-        self.accepting.drain(..count.min(self.accepting.len()));
         Ok(())
-    }
-
-    /// A turn for every connection that waits for one.
-    fn run_queue(&mut self) {
-        for _ in 0..self.queue.len() {
-            let Some(id) = self.queue.pop_front() else {
-                break;
-            };
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
-            };
-            connection.queued = false;
-            let step = connection.run(&mut self.relay);
-            self.relay.wakes.flush_if_due(false);
-            match step {
-                Step::Idle => {}
-                Step::Again => {
-                    connection.queued = true;
-                    self.queue.push_back(id);
-                }
-                Step::Over => self.close_connection(id),
-            }
-        }
-    }
-
-    /// Pushes the bursts that ended in an earlier turn, or `all`: those that go on
-    /// have done so by then.
-    fn push_ends(&mut self, all: bool) {
-        let Self {
-            relay, connections, ..
-        } = self;
-        relay.ends.retain_mut(|(id, earlier)| {
-            let due = all || std::mem::replace(earlier, true);
-            if due && let Some(connection) = connections.get_mut(*id) {
-                connection.push_end();
-            }
-            !due
-        });
     }
 
     /// Sends what the guest and its peers are still to learn.
     fn flush(&mut self, when: Flush) {
-        self.push_ends(when != Flush::EndOfTurn);
-        self.control.notify(&mut self.relay.wakes);
+        let all_bursts = when != Flush::EndOfTurn;
+        self.connections.push_bursts(all_bursts, &mut self.relay);
+        self.requests.notify(&mut self.relay.wakes);
         match when {
             Flush::EndOfTurn => self.relay.wakes.flush_if_due(false),
             Flush::BeforeSleep => self.relay.wakes.flush_if_due(true),
@@ -244,7 +218,7 @@ impl Monitor {
     pub(super) fn flush_deferred(&mut self) {
         self.flush(Flush::All);
         // The next turn asks the epoll, unless its events are already there.
-        self.busy_poll.skip_epoll &= self.reactor.event(0).is_some();
+        self.busy_poll.skip_epoll &= self.poller.event(0).is_some();
     }
 
     /// Sleeps until there is something to do, which there may be already. What wakes
@@ -263,10 +237,10 @@ impl Monitor {
         self.flush(Flush::BeforeSleep);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.prepare_sleep();
-        // Looked at once more after the flag is up.
+        // Marks are checked once more after the flag is up.
         if !self.relay.notifier.area().to_monitor().any() {
             let timeout = self.timeout();
-            self.reactor.wait(timeout);
+            self.poller.wait(timeout);
             self.busy_poll.skip_epoll = true;
             self.relay.stats.epoll_turns += 1;
         }
@@ -278,7 +252,7 @@ impl Monitor {
         if let Some(due) = self.relay.wakes.until_due() {
             return Timeout::Tick(due);
         }
-        let deadlines = [self.retry_at, self.stop_deadline()];
+        let deadlines = [self.listeners.retry_at(), self.drain_deadline()];
         let nearest = deadlines.into_iter().flatten().min();
         let left = nearest.map(|at| at.saturating_duration_since(Instant::now()));
         match (self.polling.tick(), left) {
@@ -292,11 +266,8 @@ impl Monitor {
     /// Lets other threads see the numbers.
     pub(super) fn publish(&mut self) {
         let stats = &mut self.relay.stats;
-        stats.connections = self.connections.len() as u64;
         stats.listeners = self.listeners.len() as u64;
-        stats.pipes_allocated = self.regions.count();
-        stats.arena_used = self.regions.allocator().used() as u64;
-        stats.arena_peak = self.regions.allocator().peak() as u64;
+        self.connections.report(stats);
         self.shared.stats.publish(stats);
     }
 }

@@ -1,6 +1,6 @@
 //! A listening socket and the accepts that wait on it.
 
-use crate::control_pipe::Ticket;
+use crate::requests::Ticket;
 use crate::sys;
 use arca_shared::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,7 +17,7 @@ pub(crate) struct Listener {
     /// The address it is bound to.
     pub(crate) local: SocketAddr,
     /// Accepts that wait, in the order in which they came.
-    pub(crate) waits: VecDeque<Wait>,
+    pub(crate) waits: VecDeque<WaitingAccept>,
     /// Epoll said that connections are there, and no accept has said otherwise.
     pub(crate) ready: bool,
     /// It is among those that wait for the host to have room again.
@@ -28,7 +28,7 @@ pub(crate) struct Listener {
 
 /// An accept that waits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wait {
+pub(crate) struct WaitingAccept {
     pub(crate) ticket: Ticket,
     /// It is to be answered with Accepted rather than IncomingConnection.
     pub(crate) with_addresses: bool,
@@ -67,8 +67,10 @@ impl Listener {
         })
     }
 
-    /// Takes an accept out of the line.
-    pub(crate) fn remove_wait(&mut self, ticket: Ticket) {
+    /// Takes an accept out of the line; whether it was in it.
+    pub(crate) fn remove_wait(&mut self, ticket: Ticket) -> bool {
+        let before = self.waits.len();
         self.waits.retain(|wait| wait.ticket != ticket);
+        self.waits.len() < before
     }
 }

@@ -12,7 +12,7 @@
 //! - A pipe is asked for, and no other room is left for one of the size that it is
 //!   to have. So what rests makes no ring smaller.
 
-use crate::sizing::PipeSizes;
+use crate::connections::sizing::PipeSizes;
 use arca_shared::memory::BuddyAllocator;
 use arca_shared::pipe::PipeRegion;
 use arca_shared::pipe::RingSize;

@@ -1,5 +1,4 @@
-//! The control pipe: requests in, replies out, and which requests still wait
-//! for theirs.
+//! The control pipe: requests in, replies out.
 
 use crate::violation::Violation;
 use crate::wake::coalescer::WakeCoalescer;
@@ -10,36 +9,14 @@ use arca_shared::pipe::PipeRegion;
 use arca_shared::protocol::frame::{Frame, FrameError, HEADER_LEN, Next};
 use arca_shared::protocol::message::Reply;
 use arca_shared::ring::{Arm, RingError};
-use std::collections::BTreeMap;
 
 /// Bytes of the longest reply on the wire.
 const MAX_REPLY: usize = HEADER_LEN + Reply::MAX_PAYLOAD;
 
-/// A request that waits for its reply: its request_id, and a number of our own,
-/// because a peer may use a request_id twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket {
-    pub(crate) request_id: u32,
-    sequence: u64,
-}
-
-/// What a waiting request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    /// A connection on that listener.
-    Accept(u32),
-    /// The outcome of that attempt to connect.
-    Connect(u32),
-}
-
 /// The monitor's side of the control pipe.
-pub(crate) struct Control {
+pub(crate) struct ControlPipe {
     pipe: BidirectionalPipe,
     slot: Slot,
-    waiting: BTreeMap<Ticket, Waiting>,
-    /// Most requests that may wait: their replies fit the ring.
-    limit: usize,
-    next_sequence: u64,
     /// Replies were put that the guest was not notified of.
     notify_pending: bool,
     /// Requests were taken since the guest was last notified of the room.
@@ -49,22 +26,21 @@ pub(crate) struct Control {
     _region: PipeRegion,
 }
 
-impl Control {
-    /// `limit`: most requests that may wait.
-    pub(crate) fn new(mut pipe: BidirectionalPipe, region: PipeRegion, limit: usize) -> Self {
-        let capacity = pipe.outgoing().capacity();
+impl ControlPipe {
+    pub(crate) fn new(pipe: BidirectionalPipe, region: PipeRegion) -> Self {
         Self {
             slot: Slot::from(ShmOffset(region.place().shm_offset)),
             pipe,
-            waiting: BTreeMap::new(),
-            // Room is left for the replies of those that do not wait.
-            limit: (capacity / MAX_REPLY).saturating_sub(2).min(limit),
-            next_sequence: 0,
             notify_pending: false,
             taken: false,
             left: false,
             _region: region,
         }
+    }
+
+    /// Replies that are sure to fit the empty ring.
+    pub(crate) fn max_replies(&mut self) -> usize {
+        self.pipe.outgoing().capacity() / MAX_REPLY
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -74,9 +50,9 @@ impl Control {
     /// Takes the next request off the ring; `None` if there is none, or if there
     /// is no room for its reply. In both cases the guest was asked to say when
     /// that changes. Once Arca has closed an end there is none any more
-    /// ([`Control::is_left`]).
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
-        let frame = self.take_frame()?;
+    /// ([`ControlPipe::is_left`]). `waiting`: requests whose replies are still to come.
+    pub(crate) fn next_frame(&mut self, waiting: usize) -> Result<Option<Frame>, Violation> {
+        let frame = self.take_frame(waiting)?;
         self.taken |= frame.is_some();
         Ok(frame)
     }
@@ -87,9 +63,9 @@ impl Control {
         self.left
     }
 
-    fn take_frame(&mut self) -> Result<Option<Frame>, Violation> {
+    fn take_frame(&mut self, waiting: usize) -> Result<Option<Frame>, Violation> {
         // The replies of all that wait, and one more, must be sure to fit.
-        let needed = (self.waiting.len() + 1) * MAX_REPLY;
+        let needed = (waiting + 1) * MAX_REPLY;
         loop {
             // Both cursors are read first, whether or not they are needed: an invalid
             // one is found at once, and not taken for an orderly end.
@@ -150,55 +126,5 @@ impl Control {
         self.pipe.close_read();
         self.pipe.close_write();
         wakes.notify(self.slot);
-    }
-
-    /// Whether that request still waits.
-    pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
-        self.waiting.contains_key(&ticket)
-    }
-
-    /// Whether one more request may wait.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.waiting.len() < self.limit
-    }
-
-    /// The ticket for a request that is about to wait.
-    pub(crate) fn ticket(&mut self, request_id: u32) -> Ticket {
-        self.next_sequence += 1;
-        Ticket {
-            request_id,
-            sequence: self.next_sequence,
-        }
-    }
-
-    /// Says what a request waits for.
-    pub(crate) fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
-        self.waiting.insert(ticket, waiting);
-    }
-
-    /// Answers a request that has waited.
-    pub(crate) fn answer(&mut self, ticket: Ticket, reply: &Reply) -> Result<(), Violation> {
-        self.waiting.remove(&ticket);
-        self.put(ticket.request_id, reply)
-    }
-
-    /// Forgets a request that is answered otherwise.
-    pub(crate) fn forget(&mut self, ticket: Ticket) {
-        self.waiting.remove(&ticket);
-    }
-
-    /// The oldest request of that request_id that waits.
-    pub(crate) fn oldest(&self, request_id: u32) -> Option<(Ticket, Waiting)> {
-        let from = |sequence| Ticket {
-            request_id,
-            sequence,
-        };
-        let mut range = self.waiting.range(from(0)..=from(u64::MAX));
-        range.next().map(|(&ticket, &waiting)| (ticket, waiting))
-    }
-
-    /// Forgets all that wait: the session is over.
-    pub(crate) fn forget_waiting(&mut self) {
-        self.waiting.clear();
     }
 }
