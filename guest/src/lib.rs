@@ -9,13 +9,13 @@
 //! |---|---|
 //! | [`entry`](mod@entry) | from the first instruction to `main` |
 //! | [`boot`] | the boot information |
-//! | [`env`] | arguments, random seed |
+//! | `env` | arguments, random seed |
 //! | [`process`] | exit codes, exit |
 //! | [`stdio`] | standard streams, `print!` |
 //! | `logger` | the `log` records' way to the host |
 //! | [`time`] | clocks |
-//! | [`timer`] | `sleep`, `timeout` |
-//! | [`executor`], `run_queue` | tasks, and the queue of those that can go on |
+//! | `timer` | `sleep`, `timeout` |
+//! | `executor`, `run_queue` | tasks, and the queue of those that can go on |
 //! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
 //! | [`sync`] | channels, mutexes |
 //! | [`net`] | TCP |
@@ -31,8 +31,8 @@ extern crate alloc;
 
 pub mod boot;
 pub mod entry;
-pub mod env;
-pub mod executor;
+mod env;
+mod executor;
 mod hal;
 mod heap;
 pub mod http;
@@ -51,7 +51,7 @@ pub mod runtime;
 pub mod stdio;
 pub mod sync;
 pub mod time;
-pub mod timer;
+mod timer;
 #[cfg(feature = "programs")]
 mod uart;
 pub mod vcpu;

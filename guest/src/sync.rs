@@ -1,7 +1,7 @@
 //! Synchronisation between tasks, and between vCPUs.
 //!
 //! The types that tasks wait on are embassy-sync's, over a lock of ours. The
-//! [`Lock`] at the end is for code that is not a task.
+//! `Lock` at the end is for code that is not a task.
 
 use crate::vcpu;
 use alloc::vec::Vec;
@@ -44,8 +44,6 @@ pub type Mutex<T> = embassy_sync::mutex::Mutex<SpinRawMutex, T>;
 pub type Channel<T, const N: usize> = embassy_sync::channel::Channel<SpinRawMutex, T, N>;
 /// The latest value of something, for one task to wait on.
 pub type Signal<T> = embassy_sync::signal::Signal<SpinRawMutex, T>;
-/// Permits that tasks wait for, first come, first served; at most `N` wait.
-pub type Semaphore<const N: usize> = embassy_sync::semaphore::FairSemaphore<SpinRawMutex, N>;
 
 /// A lock that the caller may hold while it waits for the host, such as that of
 /// standard output.

@@ -57,12 +57,6 @@ impl Instant {
         }
     }
 
-    /// The point `ns` nanoseconds after boot.
-    #[must_use]
-    pub const fn from_boot_ns(ns: u64) -> Instant {
-        Instant { ns }
-    }
-
     /// Nanoseconds from boot to this point: what deadlines are given in.
     #[must_use]
     pub const fn as_boot_ns(self) -> u64 {

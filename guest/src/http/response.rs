@@ -98,16 +98,6 @@ impl<S: Source> Response<S> {
         }
     }
 
-    /// Bytes of the body that are still to come, where the head has said so.
-    #[must_use]
-    pub fn length_left(&self) -> Option<u64> {
-        match self.rest {
-            Rest::Bytes(left) => Some(left),
-            Rest::Nothing => Some(0),
-            _ => None,
-        }
-    }
-
     /// Reads the next bytes of the body, up to the size of `buffer`; 0 is its
     /// end.
     ///

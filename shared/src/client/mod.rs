@@ -8,33 +8,35 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`session`] | [`ArcaSession`]: connect and bind, over the control pipe |
-//! | [`listener`] | [`ArcaTcpListener`] |
-//! | [`stream`] | [`ArcaTcpStream`], blocking |
-//! | [`async_stream`] | [`AsyncTcpStream`], and halves of streams |
-//! | [`pipe_end`] | the Arca end of a pipe, which streams and standard streams share |
-//! | [`standard`] | standard input, output and log |
+//! | `session` | [`ArcaSession`]: connect and bind, over the control pipe |
+//! | `listener` | [`ArcaTcpListener`] |
+//! | `stream` | [`ArcaTcpStream`], blocking |
+//! | `stream_core` | what its handles and halves share |
+//! | `async_stream` | [`AsyncTcpStream`], and halves of streams |
+//! | `control_client` | requests in flight on the control pipe, and their replies |
+//! | `pipe_end` | the Arca end of a pipe, which streams and standard streams share |
+//! | `standard` | standard input, output and log |
 //! | [`reactor`] | [`Reactor`](reactor::Reactor): from ready slots to wakers, timers, and sleep |
 //! | [`hal`] | what the Arca side needs from the machine it runs on |
-//! | [`waiters`] | wakers that wait for the same thing |
-//! | [`adaptive_poll`] | how long a sleeper polls before it sleeps |
+//! | `waiters` | wakers that wait for the same thing |
+//! | `adaptive_poll` | how long a sleeper polls before it sleeps |
 
-pub mod adaptive_poll;
-pub mod async_stream;
+mod adaptive_poll;
+mod async_stream;
 mod control_client;
 pub mod hal;
-pub mod listener;
-pub mod pipe_end;
+mod listener;
+mod pipe_end;
 pub mod reactor;
-pub mod session;
-pub mod standard;
-pub mod stream;
+mod session;
+mod standard;
+mod stream;
 mod stream_core;
 #[cfg(test)]
 mod tests;
-pub mod waiters;
+mod waiters;
 
-pub use async_stream::{AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf};
+pub use async_stream::{AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 pub use listener::ArcaTcpListener;
 pub use pipe_end::PipeEnd;
 pub use session::ArcaSession;

@@ -80,11 +80,3 @@ pub struct BootInfo {
     /// Random bytes from the host, new at every boot.
     pub seed: [u8; 32],
 }
-
-impl BootInfo {
-    /// Whether this is a boot information that this build can read.
-    #[must_use]
-    pub fn is_compatible(&self) -> bool {
-        self.magic == BOOT_MAGIC && self.version == INTERFACE_VERSION
-    }
-}
