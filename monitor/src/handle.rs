@@ -30,7 +30,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// What is wanted, as a wake that was consumed tells. What the guest wrote
     /// before that was wanted is seen.
-    pub(crate) fn heard(&self) -> StopRequest {
+    pub(crate) fn stop_request(&self) -> StopRequest {
         const FINISH: u8 = StopRequest::Finish as u8;
         const STOP: u8 = StopRequest::Stop as u8;
         match self.request.posted() {

@@ -1,7 +1,7 @@
 //! The host's side of a session's shared memory, before a monitor serves it.
 
 use crate::error::LinkError;
-use crate::standard::{Standard, StandardPipe};
+use crate::standard::{StandardPipe, StandardShared};
 use crate::wake::notifier::{GuestNotifier, VcpuWaker};
 use arca_shared::memory::Arena;
 use arca_shared::memory::BuddyAllocator;
@@ -24,7 +24,7 @@ pub struct Link {
     pub(crate) control_region: PipeRegion,
     pub(crate) notifier: Arc<GuestNotifier>,
     pub(crate) doorbell: EventFd,
-    pub(crate) standards: Vec<Arc<Standard>>,
+    pub(crate) standards: Vec<Arc<StandardShared>>,
 }
 
 impl Link {
@@ -80,7 +80,7 @@ impl Link {
     pub fn standard_pipe(&mut self, ring_size: u64) -> Result<StandardPipe, LinkError> {
         let size = RingSize::new(ring_size)?;
         let (pipe, region) = allocate_pipe(&self.allocator, size, "a standard pipe")?;
-        let standard = Arc::new(Standard::new(self.allocator.arena(), region)?);
+        let standard = Arc::new(StandardShared::new(self.allocator.arena(), region)?);
         self.standards.push(Arc::clone(&standard));
         Ok(StandardPipe::new(
             pipe,

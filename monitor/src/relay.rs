@@ -19,10 +19,10 @@ pub(crate) struct Relay {
     pub(crate) wakes: WakeCoalescer,
     pub(crate) stats: MonitorStats,
     /// Arca said hello: it is none that knows only the draft.
-    pub(crate) greeted: bool,
+    pub(crate) said_hello: bool,
     /// Connections with a long burst that has ended, and whether that was in an
     /// earlier turn.
-    pub(crate) ends: Vec<(u32, bool)>,
+    pub(crate) burst_ends: Vec<(u32, bool)>,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
     /// How long a peer may take nothing of what an Arca that has left wrote to it.
@@ -70,8 +70,8 @@ impl Relay {
             wakes: WakeCoalescer::new(Arc::clone(&notifier), policy),
             notifier,
             stats: MonitorStats::default(),
-            greeted: false,
-            ends: Vec::new(),
+            said_hello: false,
+            burst_ends: Vec::new(),
             budget: budget.max(1),
             orphan_timeout,
             logged: Logged::default(),

@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What the threads share about one standard pipe. It owns the region, which so
 /// lives until the pipe, its handles and the monitor are all gone.
-pub(crate) struct Standard {
+pub(crate) struct StandardShared {
     slot: Slot,
     place: PipePlace,
     /// Header of ring A.
@@ -39,11 +39,11 @@ pub(crate) struct Standard {
 
 // SAFETY: the header is atomic and stays mapped, because the region and a
 // handle to the arena are held here; the rest is Send and Sync by itself.
-unsafe impl Send for Standard {}
+unsafe impl Send for StandardShared {}
 // SAFETY: as above.
-unsafe impl Sync for Standard {}
+unsafe impl Sync for StandardShared {}
 
-impl Standard {
+impl StandardShared {
     pub(crate) fn new(arena: &Arena, region: PipeRegion) -> Result<Self, ArenaError> {
         let place = region.place();
         let offset = ShmOffset(place.shm_offset);
@@ -106,14 +106,14 @@ impl Standard {
 /// writing gives the guest something to read; both block.
 pub struct StandardPipe {
     pipe: BidirectionalPipe,
-    standard: Arc<Standard>,
+    standard: Arc<StandardShared>,
     notifier: Arc<GuestNotifier>,
 }
 
 impl StandardPipe {
     pub(crate) fn new(
         pipe: BidirectionalPipe,
-        standard: Arc<Standard>,
+        standard: Arc<StandardShared>,
         notifier: Arc<GuestNotifier>,
     ) -> Self {
         Self {
@@ -273,14 +273,14 @@ fn broken(invalid: InvalidCursor) -> io::Error {
 /// A standard pipe as other threads see it.
 #[derive(Clone)]
 pub struct StandardHandle {
-    standard: Arc<Standard>,
+    standard: Arc<StandardShared>,
 }
 
 impl StandardHandle {
     /// Says that the guest is gone: readers get what it had written and then
     /// the end, writers get `BrokenPipe`.
     pub fn ended(&self) {
-        // Release: pairs with the Acquire in `Standard::has_ended`.
+        // Release: pairs with the Acquire in `StandardShared::has_ended`.
         self.standard.ended.store(true, Ordering::Release);
         self.standard.wake();
     }
@@ -290,7 +290,7 @@ impl StandardHandle {
     #[must_use]
     pub fn pending(&self) -> u64 {
         // SAFETY: checked to lie in the arena when the pipe was made, and kept
-        // mapped by `Standard`; all fields are atomic.
+        // mapped by `StandardShared`; all fields are atomic.
         let header = unsafe { self.standard.header.as_ref() };
         // Relaxed: a number to report.
         let written = header.write_cursor.load(Ordering::Relaxed);

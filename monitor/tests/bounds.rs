@@ -35,7 +35,7 @@ fn an_abort_does_not_wait_for_an_arca_that_goes_on_writing() {
     });
     let connect = Request::Connect(common::endpoint(address));
     let id = session.peer.send(connect);
-    session.peer.tell();
+    session.peer.notify_control();
     let Reply::ConnectOk(ready) = session.peer.reply(id) else {
         panic!("no connection");
     };
@@ -64,7 +64,7 @@ fn an_abort_does_not_wait_for_an_arca_that_goes_on_writing() {
     // The monitor still answers others.
     for _ in 0..100 {
         let id = session.peer.send(Request::Accept { listener_id: 1 });
-        session.peer.tell();
+        session.peer.notify_control();
         assert_eq!(session.peer.reply(id), Reply::AcceptErr(Errno::EBADF));
     }
     stop.store(true, Ordering::Relaxed);

@@ -22,7 +22,7 @@ fn violation(bytes: &[u8], hello: bool) -> Violation {
         session.peer.ring();
     }
     session.peer.send_bytes(bytes);
-    session.peer.tell();
+    session.peer.notify_control();
     match session.end() {
         SessionEnd::Violation(violation) => {
             assert_eq!(violation.to_string().lines().count(), 1);
@@ -177,11 +177,11 @@ fn leave(hello: bool, close: impl FnOnce(&mut Peer)) {
             left = &left[len..];
         }
         session.peer.area.to_monitor().mark(slot);
-        session.peer.tell();
+        session.peer.notify_control();
         left.is_empty().then_some(())
     });
     close(&mut session.peer);
-    session.peer.tell();
+    session.peer.notify_control();
     assert_eq!(session.end(), SessionEnd::Closed);
     let (digest, end) = reader.join().expect("no panic");
     assert_eq!((digest, end), (wanted, Ok(sent.len())));
@@ -251,7 +251,7 @@ fn a_second_hello_is_answered_and_takes_nothing_back() {
     session.peer.ring();
     for (version, features, wanted) in [(9, 1 << 63, (1, 0)), (0, u64::MAX, (0, feature::ALL))] {
         let id = session.peer.send(Request::Hello { version, features });
-        session.peer.tell();
+        session.peer.notify_control();
         let (version, features) = wanted;
         assert_eq!(session.peer.reply(id), Reply::HelloOk { version, features });
     }
@@ -261,7 +261,7 @@ fn a_second_hello_is_answered_and_takes_nothing_back() {
     });
     let frame = Frame::build(UNKNOWN_CODE, 900, |_| 0);
     session.peer.send_frame(&frame);
-    session.peer.tell();
+    session.peer.notify_control();
     let message_type = UNKNOWN_CODE;
     assert_eq!(session.peer.reply(900), Reply::Unsupported { message_type });
     session.stop();
@@ -314,7 +314,7 @@ fn a_guest_that_left_its_session_goes_on_with_its_standard_pipes() {
         peer.control.close_write();
         // One that rings once is not looked at by the clock any more.
         if rings {
-            peer.tell();
+            peer.notify_control();
         }
         until("the end of the session", || {
             peer.control.is_peer_write_closed().then_some(())
@@ -334,7 +334,7 @@ fn a_guest_that_left_its_session_goes_on_with_its_standard_pipes() {
             }
             if rings {
                 peer.area.to_monitor().mark(Slot::from(guest.shm_offset()));
-                peer.tell();
+                peer.notify_control();
             }
             rest.is_empty().then_some(())
         });

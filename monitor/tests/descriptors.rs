@@ -34,14 +34,14 @@ fn shortage() {
         backlog: 0,
     };
     let id = session.peer.send(listen);
-    session.peer.tell();
+    session.peer.notify_control();
     let arca_shared::protocol::message::Reply::Listening { listener_id, local } =
         session.peer.reply(id)
     else {
         panic!("no listener");
     };
     let waiting = session.peer.send(Request::Accept { listener_id });
-    session.peer.tell();
+    session.peer.notify_control();
     let frames = session.handle.stats().frames_in;
     until("the accept to wait", || {
         (session.handle.stats().frames_in >= frames.max(2)).then_some(())
@@ -63,7 +63,7 @@ fn shortage() {
     let connect = session
         .peer
         .send(Request::Connect(common::endpoint(address)));
-    session.peer.tell();
+    session.peer.notify_control();
     let reply = session.peer.reply(connect);
     assert_eq!(
         reply,

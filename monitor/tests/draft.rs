@@ -174,7 +174,7 @@ fn a_region_is_used_again_at_once_after_a_hello() {
         drop(listener.accept().expect("accepts"));
         stream.close();
         session.peer.area.to_monitor().mark(slot);
-        session.peer.tell();
+        session.peer.notify_control();
         session.expect_no_pipes();
     }
     assert_eq!(places[0], places[1]);

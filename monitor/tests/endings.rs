@@ -28,9 +28,9 @@ fn reset(host: TcpStream) {
 
 #[test]
 fn a_reset_by_the_peer_is_told_by_errno_after_the_bytes() {
-    for greeted in [false, true] {
+    for said_hello in [false, true] {
         let mut session = Session::start();
-        if greeted {
+        if said_hello {
             session.peer.hello();
             session.peer.ring();
         }
@@ -49,10 +49,10 @@ fn a_reset_by_the_peer_is_told_by_errno_after_the_bytes() {
         assert_eq!(stream.pipe.write(b"x"), Err(RingError::WriteClosed));
         stream.pipe.close_write();
         stream.pipe.close_read();
-        if greeted {
+        if said_hello {
             let slot = arca_shared::notify::Slot::from(stream.pipe.shm_offset());
             session.peer.area.to_monitor().mark(slot);
-            session.peer.tell();
+            session.peer.notify_control();
         }
         session.expect_no_pipes();
         session.stop();

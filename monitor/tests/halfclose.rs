@@ -73,7 +73,7 @@ struct Play {
     session: Session,
     stream: Stream,
     host: TcpStream,
-    greeted: bool,
+    said_hello: bool,
     /// What the last close says.
     last: Close,
     /// The monitor has seen each step before the next.
@@ -81,9 +81,9 @@ struct Play {
 }
 
 impl Play {
-    fn new(greeted: bool, last: Close, settled: bool) -> Self {
+    fn new(said_hello: bool, last: Close, settled: bool) -> Self {
         let mut session = Session::start();
-        if greeted {
+        if said_hello {
             session.peer.hello();
         }
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -95,7 +95,7 @@ impl Play {
             session,
             stream,
             host,
-            greeted,
+            said_hello,
             last,
             settled,
         }
@@ -123,7 +123,7 @@ impl Play {
         for _ in 0..2 {
             assert_eq!(self.session.peer.ask(request), refused);
         }
-        if !self.greeted {
+        if !self.said_hello {
             let turns = self.session.handle.stats().epoll_turns;
             until("the monitor to look", || {
                 (self.session.handle.stats().epoll_turns > turns + 2).then_some(())
@@ -137,8 +137,8 @@ impl Play {
         until("room in ring A", || {
             if let Ok(len) = self.stream.pipe.write(bytes) {
                 bytes = &bytes[len..];
-                if self.greeted {
-                    self.session.peer.tell_of(&self.stream.pipe);
+                if self.said_hello {
+                    self.session.peer.notify_pipe(&self.stream.pipe);
                 }
             }
             bytes.is_empty().then_some(())
@@ -169,8 +169,8 @@ impl Play {
                 Step::Write => self.write(&pattern(MUCH, 21)),
                 Step::CloseWrite => self.stream.pipe.outgoing().close_by(by),
             }
-            if self.greeted {
-                self.session.peer.tell_of(&self.stream.pipe);
+            if self.said_hello {
+                self.session.peer.notify_pipe(&self.stream.pipe);
             }
             if self.settled {
                 self.look();
@@ -195,12 +195,12 @@ impl Play {
 }
 
 /// Plays all orders in which both ends are shut down; what was lost by any.
-fn shut_down(greeted: bool) -> String {
+fn shut_down(said_hello: bool) -> String {
     let mut lost = String::new();
     for arrival in [Step::Arrive, Step::Read] {
         for order in orders(arrival) {
             for settled in [false, true] {
-                let mut play = Play::new(greeted, Close::Shutdown, settled);
+                let mut play = Play::new(said_hello, Close::Shutdown, settled);
                 play.take(&order);
                 play.look();
                 if let Some(loss) = play.loss() {
@@ -261,14 +261,14 @@ fn what_a_draft_peer_stores_as_a_flag_does_not_matter() {
 
 #[test]
 fn what_comes_while_the_last_bytes_of_a_shut_down_connection_go_out_is_dropped() {
-    for greeted in [false, true] {
+    for said_hello in [false, true] {
         let mut play = Play::new(false, Close::Shutdown, true);
         // Ring and socket are full.
         play.stream.fill(&play.session);
         let sent = play.stream.pipe.outgoing().written();
-        if greeted {
+        if said_hello {
             play.session.peer.hello();
-            play.greeted = true;
+            play.said_hello = true;
         }
         play.take(&[Step::CloseRead, Step::CloseWrite, Step::Arrive]);
         let mut bytes = Vec::new();
@@ -281,8 +281,8 @@ fn what_comes_while_the_last_bytes_of_a_shut_down_connection_go_out_is_dropped()
 
 #[test]
 fn a_peer_that_waits_for_room_gets_none_and_reads_all() {
-    for greeted in [false, true] {
-        let mut play = Play::new(greeted, Close::Shutdown, true);
+    for said_hello in [false, true] {
+        let mut play = Play::new(said_hello, Close::Shutdown, true);
         play.take(&[Step::CloseRead]);
         // More than the socket takes, so that a window that opened would be used.
         let mut writer = play.host.try_clone().expect("a clone");

@@ -405,7 +405,7 @@ fn an_unknown_code_is_answered_after_a_hello() {
     session.peer.ring();
     let frame = arca_shared::protocol::frame::Frame::build(UNKNOWN_CODE, 900, |_| 3);
     session.peer.send_frame(&frame);
-    session.peer.tell();
+    session.peer.notify_control();
     let wanted = Reply::Unsupported {
         message_type: UNKNOWN_CODE,
     };

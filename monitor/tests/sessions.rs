@@ -54,7 +54,7 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     let id = session
         .peer
         .send(Request::Connect(common::endpoint(address)));
-    session.peer.tell();
+    session.peer.notify_control();
     let Reply::ConnectOk(ready) = session.peer.reply(id) else {
         panic!("no connection");
     };
@@ -91,7 +91,7 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     assert_eq!(&bytes, b"you too");
     // Marks of slots without a pipe are ignored.
     session.peer.area.to_monitor().mark(Slot(1 << 13));
-    session.peer.tell();
+    session.peer.notify_control();
     stream.close();
     session.stop();
 }

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::thread;
 
 /// Tells the monitor of a change, as a guest does.
-fn tell(peer: &Peer, pipe: &BidirectionalPipe) {
+fn notify(peer: &Peer, pipe: &BidirectionalPipe) {
     peer.area.to_monitor().mark(Slot::from(pipe.shm_offset()));
     if peer.area.monitor().claim_wake() {
         peer.ring();
@@ -59,7 +59,7 @@ fn output_and_input_block_and_lose_nothing() {
             if let Ok(len) = guest_out.write(rest) {
                 rest = &rest[len..];
                 if guest_out.outgoing().should_notify_data() {
-                    tell(&peer, &guest_out);
+                    notify(&peer, &guest_out);
                 }
             } else {
                 guest_out.outgoing().arm_room(1).expect("a valid cursor");
@@ -70,7 +70,7 @@ fn output_and_input_block_and_lose_nothing() {
                 Ok(len) => {
                     got.extend_from_slice(&buffer[..len]);
                     if guest_in.incoming().should_notify_room(2048) {
-                        tell(&peer, &guest_in);
+                        notify(&peer, &guest_in);
                     }
                     None
                 }

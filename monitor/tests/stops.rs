@@ -69,7 +69,7 @@ fn round(arena: &Arena, random: &mut Random) -> Result<Duration, String> {
         }
         match random.below(3) {
             0 => {}
-            1 => peer.tell(),
+            1 => peer.notify_control(),
             _ => peer.ring(),
         }
         for _ in 0..random.below(3_000) {

@@ -87,12 +87,12 @@ impl Connection {
                     relay.stats.bytes_from_tcp += len as u64;
                     // A short count: nothing is left, unless an end or an error
                     // is, and epoll says when there is more.
-                    if len < room.len() && !self.ready.insist {
+                    if len < room.len() && !self.ready.read_until_eof {
                         self.ready.readable = false;
                     }
                 }
                 Err(Errno::EAGAIN) => self.ready.readable = false,
-                Err(errno) => self.fail(sys::wire_errno(errno), relay),
+                Err(errno) => self.on_receive_error(sys::wire_errno(errno), relay),
             }
         }
     }
@@ -102,7 +102,7 @@ impl Connection {
     fn end_downlink(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
         let unread = self.to_arca.free()? < self.to_arca.capacity();
         if unread
-            && !relay.greeted
+            && !relay.said_hello
             && !self.reader_gone()
             && self.to_arca.arm_room(self.to_arca.capacity())? == Arm::Armed
         {

@@ -41,7 +41,7 @@ impl Connection {
             // By the end of its program.
             return Leaving::Closed;
         }
-        let closed = match relay.greeted {
+        let closed = match relay.said_hello {
             // Whichever flag was set last says it; both are there by now.
             true => self.from_arca.is_connection_closed() | self.to_arca.is_connection_closed(),
             // A draft peer has no other word for it, but it may have said how its
@@ -107,7 +107,7 @@ impl Connection {
     }
 
     /// A receive failed: the connection is dead in both directions.
-    pub(super) fn fail(&mut self, errno: Errno, relay: &mut Relay) {
+    pub(super) fn on_receive_error(&mut self, errno: Errno, relay: &mut Relay) {
         self.store_errno(errno, relay);
         self.socket = None;
         if self.uplink == Uplink::Open {
@@ -127,14 +127,14 @@ impl Connection {
         }
         self.ready.failed = false;
         if let Some(errno) = self.socket.as_ref().and_then(sys::take_error) {
-            self.fail(sys::wire_errno(errno), relay);
+            self.on_receive_error(sys::wire_errno(errno), relay);
         }
     }
 
     /// Arca stored a cursor that cannot be true: resets this connection, and
     /// looks at nothing but its flags from now on.
-    pub(super) fn condemn(&mut self, invalid: InvalidCursor, relay: &mut Relay) {
-        self.condemned = true;
+    pub(super) fn fail_protocol(&mut self, invalid: InvalidCursor, relay: &mut Relay) {
+        self.protocol_error = true;
         self.store_errno(Errno::EPROTO, relay);
         if let Some(socket) = self.socket.take() {
             sys::reset_on_close(&socket);

@@ -90,7 +90,7 @@ struct Readiness {
     writable: bool,
     /// The peer has ended its stream or sent urgent data, or there is an error:
     /// a short read does not mean that nothing is left to learn.
-    insist: bool,
+    read_until_eof: bool,
     /// There is an error.
     failed: bool,
 }
@@ -116,7 +116,7 @@ pub(crate) struct Connection {
     /// The kernel gives the peer up if it takes nothing for long.
     bounded: bool,
     /// Arca broke a rule of the pipe: its cursors are not looked at again.
-    condemned: bool,
+    protocol_error: bool,
     /// Arca is gone: both ends count as closed by it.
     orphaned: bool,
     /// It waits in the monitor's queue.
@@ -152,14 +152,14 @@ impl Connection {
             ready: Readiness {
                 readable: eager,
                 writable: true,
-                insist: false,
+                read_until_eof: false,
                 failed: false,
             },
             burst: Burst::default(),
             has_errno: false,
             leaving: Leaving::No,
             bounded: false,
-            condemned: false,
+            protocol_error: false,
             orphaned: false,
             queued: false,
             linger: 0,
@@ -182,7 +182,7 @@ impl Connection {
         let failed = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         self.ready.readable |= events.intersects(EpollFlags::EPOLLIN | ended);
         self.ready.writable |= events.intersects(EpollFlags::EPOLLOUT | failed);
-        self.ready.insist |= events.intersects(EpollFlags::EPOLLPRI | ended);
+        self.ready.read_until_eof |= events.intersects(EpollFlags::EPOLLPRI | ended);
         self.ready.failed |= events.contains(EpollFlags::EPOLLERR);
     }
 
@@ -204,7 +204,7 @@ impl Connection {
         match self.relay(relay) {
             Ok(true) => return TurnOutcome::MoreToDo,
             Ok(false) => {}
-            Err(lie) => self.condemn(lie, relay),
+            Err(lie) => self.fail_protocol(lie, relay),
         }
         if self.is_over() {
             TurnOutcome::Closed
@@ -214,7 +214,7 @@ impl Connection {
     }
 
     fn relay(&mut self, relay: &mut Relay) -> Result<bool, InvalidCursor> {
-        if self.condemned {
+        if self.protocol_error {
             return Ok(false);
         }
         if self.wants_abort() {
@@ -282,7 +282,7 @@ impl Connection {
     /// Takes the connection apart, to free its region: what went through its rings
     /// is what was touched, unless Arca broke a rule.
     pub(crate) fn into_region(mut self) -> PipeRegion {
-        if !self.condemned {
+        if !self.protocol_error {
             let (a, b) = (self.from_arca.taken(), self.to_arca.written());
             self.region.set_touched(a, b);
         }

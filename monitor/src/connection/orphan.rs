@@ -43,6 +43,6 @@ impl Connection {
                  nothing for {limit:?}; --orphan-timeout is how long it may"
             ));
         }
-        self.fail(sys::wire_errno(errno), relay);
+        self.on_receive_error(sys::wire_errno(errno), relay);
     }
 }

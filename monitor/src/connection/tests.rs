@@ -89,7 +89,7 @@ impl World {
 #[test]
 fn what_epoll_says_is_remembered() {
     use EpollFlags as E;
-    for (events, readable, writable, insist, failed) in [
+    for (events, readable, writable, read_until_eof, failed) in [
         (E::empty(), false, false, false, false),
         (E::EPOLLIN, true, false, false, false),
         (E::EPOLLOUT, false, true, false, false),
@@ -120,8 +120,13 @@ fn what_epoll_says_is_remembered() {
             connection.on_events(events);
             let ready = &connection.ready;
             assert_eq!(
-                (ready.readable, ready.writable, ready.insist, ready.failed),
-                (readable, writable, insist, failed),
+                (
+                    ready.readable,
+                    ready.writable,
+                    ready.read_until_eof,
+                    ready.failed
+                ),
+                (readable, writable, read_until_eof, failed),
                 "{events:?}"
             );
         }
@@ -264,7 +269,7 @@ fn both_streams_end_in_order() {
 #[test]
 fn a_peer_that_said_hello_is_told_of_the_end_at_once() {
     let mut world = world(1 << 20);
-    world.relay.greeted = true;
+    world.relay.said_hello = true;
     world.peer.write_all(b"last").expect("open");
     world
         .peer
@@ -373,7 +378,7 @@ fn a_lie_resets_the_connection_and_is_not_looked_at_again() {
     let cursor: &std::sync::atomic::AtomicU64 = unsafe { cursor.cast().as_ref() };
     cursor.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(world.run(), TurnOutcome::Idle);
-    assert!(world.connection.condemned);
+    assert!(world.connection.protocol_error);
     assert_eq!(world.arca.incoming().errno(), Errno::EPROTO.0);
     assert!(world.arca.is_peer_write_closed() && world.arca.is_peer_read_closed());
     assert_eq!(world.relay.stats.reset, 1);

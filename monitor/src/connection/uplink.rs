@@ -24,7 +24,7 @@ pub(crate) enum Uplink {
 pub(crate) struct Burst {
     bytes: usize,
     /// How many of the next count as the end of a long one.
-    follow: u8,
+    followers: u8,
     /// Where the last one ended that is to be pushed.
     end: Option<u64>,
 }
@@ -34,7 +34,7 @@ impl Burst {
     const LONG: usize = 64 << 10;
     /// What a program writes in one call may come in so many pieces after a long
     /// one: as the ring filled, and as it was looked at.
-    const FOLLOW: u8 = 4;
+    const MAX_FOLLOWERS: u8 = 4;
 
     /// Takes note of a piece that was sent; whether the kernel is to keep nothing
     /// of it back, unless more is sent soon: the end of a long burst, or what comes
@@ -45,10 +45,10 @@ impl Burst {
             return false;
         }
         let long = std::mem::take(&mut self.bytes) > Self::LONG;
-        let follows = self.follow > 0;
-        self.follow = match long {
-            true => Self::FOLLOW,
-            false => self.follow.saturating_sub(1),
+        let follows = self.followers > 0;
+        self.followers = match long {
+            true => Self::MAX_FOLLOWERS,
+            false => self.followers.saturating_sub(1),
         };
         long || follows
     }
@@ -57,7 +57,7 @@ impl Burst {
 impl Connection {
     /// Has the kernel keep nothing of a burst back that has ended and was not
     /// followed by more.
-    pub(crate) fn push_end(&mut self) {
+    pub(crate) fn push_burst(&mut self) {
         if self.burst.end.take() == Some(self.from_arca.taken())
             && let Some(socket) = &self.socket
         {
@@ -123,7 +123,7 @@ impl Connection {
                     self.consume(len, relay);
                     if self.burst.sent(len, more) {
                         self.burst.end = Some(self.from_arca.taken());
-                        relay.ends.push((self.id, false));
+                        relay.burst_ends.push((self.id, false));
                     }
                 }
                 Err(Errno::EAGAIN) => self.ready.writable = false,
@@ -133,7 +133,7 @@ impl Connection {
                     self.close_read(relay);
                     // What the kernel still has is read to its end.
                     self.ready.readable = true;
-                    self.ready.insist = true;
+                    self.ready.read_until_eof = true;
                     // The downlink had its turn: it gets another.
                     self.discard(relay)?;
                     return Ok(true);
@@ -196,7 +196,7 @@ mod tests {
         assert!(!burst.sent(100, false) && !burst.sent(100, false));
         assert!(!burst.sent(Burst::LONG, true));
         assert!(burst.sent(1, false));
-        for _ in 0..Burst::FOLLOW {
+        for _ in 0..Burst::MAX_FOLLOWERS {
             assert!(burst.sent(100, false), "what follows it");
         }
         assert!(!burst.sent(100, false));

@@ -204,7 +204,7 @@ impl Connections {
             return;
         };
         self.clear_slot(connection.slot());
-        let rest = !relay.greeted;
+        let rest = !relay.said_hello;
         self.regions.free(connection.into_region(), rest);
         self.room_freed = true;
     }
@@ -281,10 +281,10 @@ impl Connections {
     /// Pushes the bursts that ended in an earlier turn, or `all`: those that go on
     /// have done so by then.
     pub(crate) fn push_bursts(&mut self, all: bool, relay: &mut Relay) {
-        relay.ends.retain_mut(|(id, earlier)| {
+        relay.burst_ends.retain_mut(|(id, earlier)| {
             let due = all || std::mem::replace(earlier, true);
             if due && let Some(connection) = self.table.get_mut(*id) {
-                connection.push_end();
+                connection.push_burst();
             }
             !due
         });

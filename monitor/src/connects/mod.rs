@@ -157,7 +157,8 @@ impl Connects {
     fn start_resolver(&mut self) -> Result<(), Errno> {
         if self.resolver.is_none() {
             let resolver = Resolver::new(self.lookups).map_err(|error| sys::errno_of(&error))?;
-            self.registry.register(resolver.told(), Source::Resolver)?;
+            self.registry
+                .register(resolver.eventfd(), Source::Resolver)?;
             self.resolver = Some(resolver);
         }
         Ok(())

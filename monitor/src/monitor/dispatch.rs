@@ -64,7 +64,7 @@ impl Monitor {
         let request = match Request::from_frame(frame) {
             Ok(request) => request,
             Err(MessageError::UnknownType(message_type))
-                if self.relay.greeted
+                if self.relay.said_hello
                     && message_type >= code::FIRST_EXTENSION
                     && !Reply::has_code(message_type) =>
             {
@@ -120,7 +120,7 @@ impl Monitor {
     /// A hello: from now on the peer is none that knows only the draft.
     fn greet(&mut self, version: u32, features: u64) -> Reply {
         let features = features & feature::ALL;
-        self.relay.greeted = true;
+        self.relay.said_hello = true;
         self.connections.end_all_rests();
         if features & feature::NOTIFY != 0 {
             self.end_polling();

@@ -133,7 +133,7 @@ impl Monitor {
                 }
                 // Nothing else reads the request: a wake that was consumed has always
                 // been heard.
-                Source::Wake => self.stop = self.shared.heard(),
+                Source::Wake => self.stop = self.shared.stop_request(),
             }
         }
         self.poller.forget();

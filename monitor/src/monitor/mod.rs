@@ -26,7 +26,7 @@ use crate::poller::{Poller, Source};
 use crate::relay::Relay;
 use crate::requests::Requests;
 use crate::requests::control_pipe::ControlPipe;
-use crate::standard::Standard;
+use crate::standard::StandardShared;
 use crate::violation::Violation;
 use crate::wake::busy_poll::BusyPoll;
 use crate::wake::policy::WakePolicy;
@@ -62,7 +62,7 @@ pub struct Monitor {
     requests: Requests,
     listeners: Listeners,
     connects: Connects,
-    standards: Vec<Arc<Standard>>,
+    standards: Vec<Arc<StandardShared>>,
     busy_poll: BusyPoll,
     polling: PollingMode,
     drain: Option<Drain>,

@@ -141,7 +141,7 @@ pub struct Peer {
     pub area: NotifyArea,
     doorbell: EventFdCopy,
     /// It said hello, and tells of what it sends.
-    greeted: bool,
+    said_hello: bool,
     next_id: u32,
     replies: HashMap<u32, Reply>,
     /// Order in which replies came.
@@ -162,7 +162,7 @@ impl Peer {
             control,
             area,
             doorbell: EventFdCopy(doorbell),
-            greeted: false,
+            said_hello: false,
             next_id: 0,
             replies: HashMap::new(),
             order: Vec::new(),
@@ -175,12 +175,12 @@ impl Peer {
     }
 
     /// Marks the control pipe and rings if the monitor sleeps.
-    pub fn tell(&self) {
-        self.tell_of(&self.control);
+    pub fn notify_control(&self) {
+        self.notify_pipe(&self.control);
     }
 
     /// Marks a pipe and rings if the monitor sleeps.
-    pub fn tell_of(&self, pipe: &BidirectionalPipe) {
+    pub fn notify_pipe(&self, pipe: &BidirectionalPipe) {
         self.area.to_monitor().mark(Slot::from(pipe.shm_offset()));
         if self.area.monitor().claim_wake() {
             self.ring();
@@ -198,8 +198,8 @@ impl Peer {
         until("room in the control ring", || {
             frame.put(self.control.outgoing()).ok()
         });
-        if self.greeted {
-            self.tell();
+        if self.said_hello {
+            self.notify_control();
         }
     }
 
@@ -247,7 +247,7 @@ impl Peer {
                 features
             }
         );
-        self.greeted = true;
+        self.said_hello = true;
     }
 
     #[track_caller]
@@ -407,7 +407,7 @@ impl Stream {
     pub fn close_connection(mut self, peer: &Peer) {
         self.pipe.incoming().close_by(Close::Connection);
         self.pipe.outgoing().close_by(Close::Connection);
-        peer.tell_of(&self.pipe);
+        peer.notify_pipe(&self.pipe);
     }
 
     /// Closes with the wish for a reset.

@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, channel};
 pub(crate) struct Resolver {
     member: Member,
     news: Receiver<News>,
-    told: Arc<EventFd>,
+    eventfd: Arc<EventFd>,
     /// Names asked for and not yet taken back.
     open: usize,
     limit: usize,
@@ -34,23 +34,23 @@ impl Resolver {
 
     fn with(pool: &'static Pool, limit: usize) -> io::Result<Self> {
         let (sender, news) = channel();
-        let told = Arc::new(new_eventfd()?);
+        let eventfd = Arc::new(new_eventfd()?);
         let member = pool.join(Report {
             news: sender,
-            told: Arc::downgrade(&told),
+            eventfd: Arc::downgrade(&eventfd),
         })?;
         Ok(Self {
             member,
             news,
-            told,
+            eventfd,
             open: 0,
             limit,
         })
     }
 
     /// The eventfd that tells of news.
-    pub(crate) fn told(&self) -> &EventFd {
-        &self.told
+    pub(crate) fn eventfd(&self) -> &EventFd {
+        &self.eventfd
     }
 
     /// Whether one more name may be asked for.
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn without_threads_names_wait_and_the_session_is_told() {
+    fn without_threads_names_wait_and_the_session_hears_of_it() {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let pool = &*Box::leak(Box::new(Pool::new(Host {
             resolve: |_, port| Ok(vec![([127, 0, 0, 1], port).into()]),

@@ -54,17 +54,17 @@ pub(crate) enum News {
 #[derive(Clone)]
 pub(crate) struct Report {
     pub(crate) news: Sender<News>,
-    pub(crate) told: Weak<EventFd>,
+    pub(crate) eventfd: Weak<EventFd>,
 }
 
 impl Report {
-    fn tell(&self, news: News) {
+    fn send(&self, news: News) {
         // A session that has ended hears nothing, and needs to hear nothing.
-        if let Some(told) = self.told.upgrade()
+        if let Some(eventfd) = self.eventfd.upgrade()
             && self.news.send(news).is_ok()
         {
-            // It fails only if it was told very often already.
-            let _ = told.write(1);
+            // It fails only if the counter is full, and then it is signalled already.
+            let _ = eventfd.write(1);
         }
     }
 }
@@ -241,10 +241,10 @@ impl Pool {
     fn serve(&'static self, id: u64) {
         while let Some((session, report, job)) = self.next(id) {
             if let Err(error) = self.keep_one_waiting() {
-                report.tell(News::NoThread(error));
+                report.send(News::NoThread(error));
             }
             let addresses = (self.host.resolve)(&job.name, job.port);
-            report.tell(News::Resolved {
+            report.send(News::Resolved {
                 connect: job.connect,
                 addresses: addresses.unwrap_or_default(),
             });
