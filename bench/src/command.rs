@@ -1,6 +1,6 @@
 //! What is asked of a program under measurement.
 
-use crate::net::Failure;
+use crate::failure::Failure;
 use crate::wire::Header;
 use alloc::format;
 use core::fmt;

@@ -7,7 +7,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`net`] | what a workload needs of the system it runs on |
+//! | [`net`], [`connection`] | what a workload needs of the system it runs on |
+//! | [`failure`] | why a workload could not be done |
 //! | [`command`], [`reply`] | what is asked of a program, and what it answers |
 //! | [`session`] | the program: commands in, replies out |
 //! | [`client`] | the workloads' client ends |
@@ -22,6 +23,8 @@ extern crate alloc;
 
 pub mod client;
 pub mod command;
+pub mod connection;
+pub mod failure;
 #[cfg(feature = "std")]
 pub mod native;
 pub mod net;
@@ -33,7 +36,9 @@ pub mod session;
 pub mod wire;
 
 pub use command::Command;
-pub use net::{Connection, Failure, Listener, Net, Stream};
+pub use connection::{Connection, Listener, Stream};
+pub use failure::Failure;
+pub use net::Net;
 pub use reply::{Outcome, Reply};
 
 /// Bytes that one call moves where a connection has the machine to itself.

@@ -1,6 +1,6 @@
 //! What a program under measurement answers.
 
-use crate::net::Failure;
+use crate::failure::Failure;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -1,8 +1,8 @@
 //! The server ends of the workloads.
 
-use crate::client::transfer::payload;
-use crate::net::{Connection, Failure, Listener, Stream, ended};
-use crate::wire::{COUNT_SIZE, Header};
+use crate::connection::{Connection, Listener, Stream};
+use crate::failure::{Failure, ended};
+use crate::wire::{COUNT_SIZE, Header, payload};
 use alloc::vec;
 use futures_util::future::try_join;
 

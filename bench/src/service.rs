@@ -6,11 +6,13 @@
 //! with blocking calls, and many with one epoll: whichever is faster, and the same
 //! for both sides.
 
-use crate::client::transfer::{give, payload, take};
+use crate::client::transfer::{give, take};
+use crate::connection::Listener as _;
+use crate::failure::Failure;
 use crate::native::blocking::{Listener, Stream};
 use crate::native::{self, Native, connection, event_loop};
-use crate::net::{Failure, Listener as _};
 use crate::reply::{Outcome, Reply};
+use crate::wire::payload;
 use crate::{PIECE, client, server};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use socket2::{Domain, Socket, Type};
@@ -174,7 +176,7 @@ fn transfer(stream: &mut Stream) -> Result<(), Failure> {
             give(stream, header.down, &outgoing)?;
             take(stream, header.up, &mut incoming)?;
         }
-        crate::net::Stream::write_all(stream, &header.up.to_le_bytes())?;
+        crate::connection::Stream::write_all(stream, &header.up.to_le_bytes())?;
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 use crate::client::crowd::Crowd;
 use crate::client::{churn, ping, transfer};
 use crate::command::Command;
-use crate::net::{Failure, Listener, Net};
+use crate::connection::Listener;
+use crate::failure::Failure;
+use crate::net::Net;
 use crate::reply::{Outcome, Reply};
 use crate::server;
 use alloc::string::{String, ToString};

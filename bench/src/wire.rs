@@ -8,7 +8,9 @@
 //! all of `up`, and has sent `down`, it sends the number of bytes that it received
 //! in 8 bytes. A client that has these knows that nothing is on its way any more.
 
-use crate::net::Failure;
+use crate::failure::Failure;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// What a transfer is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,12 @@ pub(crate) fn check_count(bytes: [u8; COUNT_SIZE], sent: u64) -> Result<(), Fail
             "the server got {count} of {sent} bytes"
         ))),
     }
+}
+
+/// Bytes to send. Not zeros: an untouched page of zeros is one page of the
+/// host's, however many there seem to be.
+pub(crate) fn payload(len: usize) -> Vec<u8> {
+    vec![0x5a; len]
 }
 
 #[cfg(test)]

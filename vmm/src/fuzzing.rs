@@ -1,7 +1,8 @@
 //! What the fuzz targets reach of this crate's inside.
 
 use crate::memory::GuestMemory;
-use crate::memory::image::{Access, CheckedImage};
+use crate::memory::elf::Access;
+use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
 use crate::memory::paging;
 use crate::vm::config::Image;

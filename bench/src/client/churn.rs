@@ -1,7 +1,9 @@
 //! Connections that are opened, used for one byte and closed, one after the
 //! other.
 
-use crate::net::{Failure, Net, Stream};
+use crate::connection::Stream;
+use crate::failure::Failure;
+use crate::net::Net;
 use core::net::SocketAddr;
 
 /// Makes `count` of them and gives the nanoseconds it took.

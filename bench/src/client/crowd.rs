@@ -1,9 +1,11 @@
 //! Many connections at once, each served by a task of its own.
 
 use crate::PIECE;
-use crate::client::transfer::{exchange, payload};
-use crate::net::{Connection, Failure, Net};
-use crate::wire::Header;
+use crate::client::exchange::exchange;
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::net::Net;
+use crate::wire::{Header, payload};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -76,7 +78,7 @@ impl<N: Net + Send + 'static> Crowd<N> {
                 let mut len = 0;
                 while len < size {
                     match connection.read(&mut answer[len..]).await? {
-                        0 => return Err(crate::net::ended()),
+                        0 => return Err(crate::failure::ended()),
                         count => len += count,
                     }
                 }

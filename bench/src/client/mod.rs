@@ -3,11 +3,13 @@
 //! | module | holds |
 //! |---|---|
 //! | [`transfer`] | bulk data over one connection |
+//! | [`exchange`] | a transfer in both directions, as one task |
 //! | [`ping`] | round trips over one connection |
 //! | [`churn`] | connections that are opened, used once and closed |
 //! | [`crowd`] | many connections at once |
 
 pub mod churn;
 pub mod crowd;
+pub mod exchange;
 pub mod ping;
 pub mod transfer;

@@ -1,8 +1,10 @@
 //! Round trips over one connection.
 
-use crate::client::transfer::payload;
-use crate::net::{Failure, Net, Stream};
+use crate::connection::Stream;
+use crate::failure::Failure;
+use crate::net::Net;
 use crate::reply::Outcome;
+use crate::wire::payload;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 

@@ -1,12 +1,11 @@
 //! Bulk data over one connection.
 
 use crate::PIECE;
-use crate::net::{Connection, Failure, Net, Stream, ended};
-use crate::wire::{COUNT_SIZE, Header, check_count};
-use alloc::vec;
-use alloc::vec::Vec;
+use crate::connection::Stream;
+use crate::failure::{Failure, ended};
+use crate::net::Net;
+use crate::wire::{COUNT_SIZE, Header, check_count, payload};
 use core::net::SocketAddr;
-use futures_util::future::try_join;
 
 /// Makes one transfer over a new connection and gives the nanoseconds it took,
 /// from the header to the server's count.
@@ -72,48 +71,4 @@ pub fn finish<S: Stream>(stream: &mut S, header: Header) -> Result<(), Failure> 
     let mut count = [0; COUNT_SIZE];
     stream.read_exact(&mut count)?;
     check_count(count, header.up)
-}
-
-/// Makes one transfer over an open connection, `piece` bytes at a time.
-///
-/// # Errors
-///
-/// If the connection fails, or bytes are missing at its end.
-pub async fn exchange<C: Connection>(
-    connection: &C,
-    header: Header,
-    piece: usize,
-) -> Result<(), Failure> {
-    connection.write_all(&header.to_bytes()).await?;
-    let up = async {
-        let buffer = payload(piece.min(header.up as usize));
-        let mut left = header.up;
-        while left > 0 {
-            let len = left.min(piece as u64);
-            connection.write_all(&buffer[..len as usize]).await?;
-            left -= len;
-        }
-        Ok(())
-    };
-    let down = async {
-        let mut buffer = vec![0; piece.min(header.down as usize)];
-        let mut left = header.down;
-        while left > 0 {
-            let len = left.min(piece as u64) as usize;
-            match connection.read(&mut buffer[..len]).await? {
-                0 => return Err(ended()),
-                count => left -= count as u64,
-            }
-        }
-        let mut count = [0; COUNT_SIZE];
-        connection.read_exact(&mut count).await?;
-        check_count(count, header.up)
-    };
-    try_join(up, down).await.map(|_| ())
-}
-
-/// Bytes to send. Not zeros: an untouched page of zeros is one page of the
-/// host's, however many there seem to be.
-pub(crate) fn payload(len: usize) -> Vec<u8> {
-    vec![0x5a; len]
 }

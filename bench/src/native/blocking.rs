@@ -1,6 +1,7 @@
 //! Streams and listeners for blocking calls.
 
-use crate::net::{self, Failure};
+use crate::connection;
+use crate::failure::Failure;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -29,7 +30,7 @@ impl Stream {
     }
 }
 
-impl net::Stream for Stream {
+impl connection::Stream for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
         loop {
             match self.0.read(buffer) {
@@ -64,7 +65,7 @@ impl Listener {
     }
 }
 
-impl net::Listener for Listener {
+impl connection::Listener for Listener {
     type Stream = Stream;
 
     fn address(&self) -> SocketAddr {

@@ -1,7 +1,8 @@
 //! Connections and listeners for tasks.
 
 use super::event_loop::{Place, Way};
-use crate::net::{self, Failure};
+use crate::connection;
+use crate::failure::Failure;
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
 use std::future::poll_fn;
@@ -73,7 +74,7 @@ impl Connection {
     }
 }
 
-impl net::Connection for Connection {
+impl connection::Connection for Connection {
     async fn read(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
         let wanted = buffer.len();
         let read = poll_fn(|context| {

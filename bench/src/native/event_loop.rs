@@ -4,7 +4,7 @@
 //! event loop remembers for which of them it is ready: a call that would find
 //! nothing is not made, and none is made to find out.
 
-use crate::net::Failure;
+use crate::failure::Failure;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Token};
 use std::cell::RefCell;

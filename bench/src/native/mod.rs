@@ -11,9 +11,11 @@ pub mod connection;
 pub mod event_loop;
 
 use crate::PIECE;
-use crate::client::transfer::{finish, give, payload, take};
-use crate::net::{self, Failure, Net};
-use crate::wire::Header;
+use crate::client::transfer::{finish, give, take};
+use crate::connection::Stream as _;
+use crate::failure::Failure;
+use crate::net::Net;
+use crate::wire::{Header, payload};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -63,7 +65,7 @@ impl Net for Native {
         let outgoing = payload(PIECE);
         let mut incoming = payload(PIECE);
         let start = self.now();
-        net::Stream::write_all(&mut stream, &header.to_bytes())?;
+        stream.write_all(&header.to_bytes())?;
         thread::scope(|scope| {
             let giver = scope.spawn(|| give(&mut other, header.up, &outgoing));
             let taken = take(&mut stream, header.down, &mut incoming);

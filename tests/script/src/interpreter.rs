@@ -1,9 +1,10 @@
 //! The interpreter: sockets, listeners and jobs by name, and what an operation
 //! does with them.
 
-use crate::data::{Data, describe};
+use crate::data::describe;
 use crate::op::{Op, Seen};
 use crate::system::{Failure, Listener, Made, Outcome, Reader, Stream, System, Writer};
+use crate::transfer::{OK, Task, peek, read, read_end, read_exact, recv, send, write, write_all};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,18 +13,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use arca_shared::errno::Errno;
 use core::fmt::Display;
-use core::future::Future;
-use core::pin::Pin;
 use core::time::Duration;
-
-/// Bytes read at a time on the way to the end of a stream.
-const PIECE: usize = 64 << 10;
-
-/// What is said of an operation that gives nothing.
-const OK: &str = "ok";
-
-/// An operation that may wait.
-type Task<S> = Pin<Box<dyn Future<Output = Outcome<S>> + Send>>;
 
 /// The interpreter.
 pub struct Interpreter<S: System> {
@@ -336,86 +326,5 @@ fn errno(result: Result<Option<Errno>, Failure>) -> Result<String, Failure> {
     Ok(match result? {
         Some(errno) => format!("{errno:?}"),
         None => "none".into(),
-    })
-}
-
-/// The outcome of something that makes nothing.
-fn plain<S: System>(result: Result<String, Failure>) -> Outcome<S> {
-    let text = result.unwrap_or_else(|failure| failure.to_string());
-    (text, Made::Nothing)
-}
-
-fn read<T: Stream>(stream: T, len: usize) -> Task<T::System> {
-    Box::pin(async move {
-        let mut buffer = vec![0; len];
-        let result = stream.read(&mut buffer).await;
-        plain(result.map(|len| describe(&buffer[..len])))
-    })
-}
-
-fn peek<T: Stream>(stream: T, len: usize) -> Task<T::System> {
-    Box::pin(async move {
-        let mut buffer = vec![0; len];
-        let result = stream.peek(&mut buffer).await;
-        plain(result.map(|len| describe(&buffer[..len])))
-    })
-}
-
-fn read_exact<T: Stream>(stream: T, len: usize) -> Task<T::System> {
-    Box::pin(async move {
-        let mut buffer = vec![0; len];
-        let result = stream.read_exact(&mut buffer).await;
-        plain(result.map(|()| describe(&buffer)))
-    })
-}
-
-/// Reads to the end. Where there are `sent` bytes, the first of them must come,
-/// and how many is not told.
-fn read_end<T: Stream>(stream: T, sent: Option<Data>) -> Task<T::System> {
-    Box::pin(async move {
-        let mut got = Vec::new();
-        let mut buffer = vec![0; PIECE];
-        let end = loop {
-            match stream.read(&mut buffer).await {
-                Ok(0) => break "end".to_string(),
-                Ok(len) => got.extend_from_slice(&buffer[..len]),
-                Err(failure) => break failure.to_string(),
-            }
-        };
-        let bytes = match sent.map(|data| data.bytes().starts_with(&got)) {
-            None => describe(&got),
-            Some(true) => "what was sent first".into(),
-            Some(false) => format!("{}, which were not sent", describe(&got)),
-        };
-        (format!("{bytes}, {end}"), Made::Nothing)
-    })
-}
-
-fn write<T: Stream>(stream: T, data: Data) -> Task<T::System> {
-    Box::pin(async move {
-        let result = stream.write(&data.bytes()).await;
-        plain(result.map(|len| format!("wrote {len}")))
-    })
-}
-
-fn send<T: Stream>(stream: T, data: Data) -> Task<T::System> {
-    Box::pin(async move {
-        let result = stream.send(&data.bytes()).await;
-        plain(result.map(|()| OK.into()))
-    })
-}
-
-fn recv<T: Stream>(stream: T, len: usize) -> Task<T::System> {
-    Box::pin(async move {
-        let mut buffer = vec![0; len];
-        let result = stream.recv(&mut buffer).await;
-        plain(result.map(|len| describe(&buffer[..len])))
-    })
-}
-
-fn write_all<T: Stream>(stream: T, data: Data) -> Task<T::System> {
-    Box::pin(async move {
-        let result = stream.write_all(&data.bytes()).await;
-        plain(result.map(|()| OK.into()))
     })
 }

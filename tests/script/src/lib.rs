@@ -9,6 +9,7 @@
 //! | [`data`] | bytes to send, and what is said of bytes that came |
 //! | [`system`] | what the interpreter needs of the system it runs on |
 //! | [`interpreter`] | the interpreter |
+//! | `transfer` | the operations that move bytes |
 //! | [`native`] | [`System`] over std's sockets |
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
@@ -21,6 +22,7 @@ pub mod interpreter;
 pub mod native;
 pub mod op;
 pub mod system;
+mod transfer;
 
 pub use data::{Data, noise};
 pub use interpreter::Interpreter;

@@ -218,7 +218,7 @@ fn page_fault_summary(
     address: u64,
     kind: Option<crate::memory::map::Kind>,
 ) -> String {
-    use crate::memory::image::Access;
+    use crate::memory::elf::Access;
     use crate::memory::map::Kind;
     let verb = match attempt {
         Attempt::Read => "read of",

@@ -12,7 +12,7 @@ use arca_shared::protocol::layout::{
 };
 
 use crate::error::StartError;
-use crate::memory::image::{Access, Segment};
+use crate::memory::elf::{Access, Segment};
 use crate::memory::tables;
 
 /// Least heap that a guest is started with, in bytes.

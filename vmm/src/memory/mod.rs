@@ -3,13 +3,15 @@
 //! | file | holds |
 //! |---|---|
 //! | `guest.rs` | [`GuestMemory`]: low memory and the arena |
-//! | `image.rs` | the ELF file: checked, then loaded |
+//! | `image.rs` | the image: opened, checked, loaded |
+//! | `elf.rs` | what its headers say, and whether that can be loaded |
 //! | `map.rs` | the address space: which range of addresses is what |
 //! | `paging.rs` | page tables, made from the address space |
 //! | `tables.rs` | GDT, TSSs, IDT and exception stubs |
 //! | `boot.rs` | boot information and arguments |
 
 pub mod boot;
+pub mod elf;
 mod guest;
 pub mod image;
 pub mod map;

@@ -181,9 +181,9 @@ mod tests {
     #[test]
     fn the_largest_address_space_fits() {
         use arca_shared::protocol::layout::{ARENA_SIZE_MAX, LOW_MEMORY_MAX, MAX_VCPUS};
-        let segments = [crate::memory::image::Segment {
+        let segments = [crate::memory::elf::Segment {
             range: 0x20_0000..0x100_1000,
-            access: crate::memory::image::Access::Execute,
+            access: crate::memory::elf::Access::Execute,
         }];
         let map =
             AddressMap::new(&segments, MAX_VCPUS, LOW_MEMORY_MAX, ARENA_SIZE_MAX).expect("fits");
@@ -194,9 +194,9 @@ mod tests {
     #[test]
     fn scattered_segments_are_refused() {
         let segments: Vec<_> = (1..200)
-            .map(|n| crate::memory::image::Segment {
+            .map(|n| crate::memory::elf::Segment {
                 range: n << 21..(n << 21) + 0x1000,
-                access: crate::memory::image::Access::ReadOnly,
+                access: crate::memory::elf::Access::ReadOnly,
             })
             .collect();
         let map = AddressMap::new(&segments, 1, 1 << 30, 1 << 20).expect("fits");
