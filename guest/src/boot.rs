@@ -16,7 +16,7 @@ pub(crate) fn set(info: &'static BootInfo) {
     INFO.call_once(|| info);
 }
 
-/// What the VMM told this guest.
+/// What the VMM says of this guest.
 ///
 /// # Panics
 ///

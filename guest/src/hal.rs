@@ -8,7 +8,7 @@ use arca_shared::client::hal::Hal;
 #[derive(Debug)]
 pub(crate) struct GuestHal;
 
-/// Longest look for something to do before a vCPU parks, in nanoseconds: about
+/// The longest that a vCPU polls before it parks, in nanoseconds: about
 /// what a park and a wake cost together.
 const POLL_LIMIT: u64 = 100_000;
 

@@ -4,7 +4,7 @@
 //! with. Text for standard error takes the same way, so that it stays in order
 //! with the records around it, and comes out as it is.
 //!
-//! How a record looks on the pipe is told at [`arca_shared::protocol::log_record`]; messages
+//! The format of a record is specified at [`arca_shared::protocol::log_record`]; messages
 //! longer than a record can be are split over several.
 
 use crate::sync::Lock;

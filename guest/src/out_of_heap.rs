@@ -1,4 +1,4 @@
-//! A panic that means that the heap is full, told from others.
+//! Which panics mean that the heap is full.
 
 use crate::boot;
 use core::fmt::{self, Write};

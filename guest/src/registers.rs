@@ -1,6 +1,6 @@
 //! Stores to the registers of the MMIO page: how the guest talks to the VMM.
 //!
-//! There is no other way out of ring 3. What the VMM does with each is told at
+//! There is no other way out of ring 3. What the VMM does with each is specified at
 //! [`arca_shared::protocol::register`].
 
 use arca_shared::protocol::register::{NO_DEADLINE, Register};

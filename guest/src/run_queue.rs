@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Tasks that can go on, the one that has waited longest first.
 static QUEUE: spin::Mutex<VecDeque<Runnable>> = spin::Mutex::new(VecDeque::new());
 
-/// Length of [`QUEUE`], so that an idle vCPU can look without the lock.
+/// Length of [`QUEUE`], so that an idle vCPU can poll it without the lock.
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
 /// Queues a task. The caller then wakes a vCPU for it.

@@ -89,7 +89,7 @@ pub(crate) fn start_other_vcpus() {
     }
 }
 
-/// Most tasks that a vCPU runs before it looks whether the monitor has
+/// Most tasks that a vCPU runs before it checks whether the monitor has
 /// something for others.
 const TASKS_PER_TURN: usize = 64;
 

@@ -3,8 +3,7 @@
 pub(crate) mod hal;
 pub(crate) mod peer;
 
-use crate::memory::Arena;
-use crate::memory::MIN_BLOCK;
+use crate::memory::{Arena, MIN_BLOCK};
 use core::ptr::NonNull;
 
 /// A zeroed arena of `blocks` smallest blocks, leaked: an arena must outlive

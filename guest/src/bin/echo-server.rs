@@ -59,7 +59,7 @@ fn heap_for_pieces() -> usize {
 
 /// Connections that are open.
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-/// Told when one has gone.
+/// Signalled when one has gone.
 static GONE: Signal<()> = Signal::new();
 /// Bytes that kept pieces take, over all connections.
 static KEPT: AtomicUsize = AtomicUsize::new(0);

@@ -164,7 +164,7 @@ fn block_inside_task(count: u64) -> Result<(), Wrong> {
     )
 }
 
-/// How often a vCPU looks for a new time of the other one, at least.
+/// How often a vCPU reads the time of the other one, at least.
 const TIMES: u64 = 200_000;
 /// For how long both read the clock, at most: with one processor for two vCPUs
 /// there is hardly ever a new time to see.
@@ -173,7 +173,7 @@ const READING: Duration = Duration::from_secs(2);
 /// What two vCPUs last read of the clock, each its own, in nanoseconds.
 static READ: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
-/// Reads the clock, each time after a look at what the other vCPU read last: by
+/// Reads the clock, each time after loading what the other vCPU read last: by
 /// how many nanoseconds its own time was behind that, at most.
 fn read_clock(own: &AtomicU64, other: &AtomicU64) -> u64 {
     let end = Instant::now() + READING;

@@ -29,9 +29,8 @@ pub trait Hal: Send + Sync + 'static {
     /// Nanoseconds of a monotonic clock.
     fn now(&self) -> u64;
 
-    /// For how long a sleeper may look for something to do before it parks, in
-    /// nanoseconds; 0 is not at all. Within this limit, the reactor looks for as
-    /// long as it has paid off lately.
+    /// For how long a sleeper may poll before it parks, in nanoseconds; 0 is not at
+    /// all. Within this limit, the reactor polls while that has paid off lately.
     fn poll_limit(&self) -> u64 {
         0
     }
@@ -42,8 +41,8 @@ pub trait Hal: Send + Sync + 'static {
         false
     }
 
-    /// Whether [`Hal::work`] would find something. Asked between raising
-    /// the sleeper's flag and parking.
+    /// Whether [`Hal::work`] would find something. Asked between setting
+    /// the sleep flag and parking.
     fn has_work(&self) -> bool {
         false
     }

@@ -1,8 +1,8 @@
 //! The Arca side: sockets as `std::net` has them on Linux, and the event loop
 //! under them.
 //!
-//! They belong to a session, which is woken and wakes. The draft's streams, over a
-//! bare pipe that is looked at by whoever waits, are
+//! They belong to a session, which wakes and is woken. The draft's streams, over a
+//! bare pipe that whoever waits polls, are
 //! [`pipe::SyncStream`](crate::pipe::SyncStream) and
 //! [`pipe::AsyncStream`](crate::pipe::AsyncStream).
 //!

@@ -3,8 +3,7 @@
 use super::PipeEnd;
 use crate::client::reactor::Reactor;
 use crate::error::Error;
-use crate::pipe::PipeError;
-use crate::pipe::PipePlace;
+use crate::pipe::{PipeError, PipePlace};
 use crate::protocol::input_request::ReadRequest;
 use alloc::sync::Arc;
 
@@ -86,8 +85,8 @@ impl StandardReader {
             // An earlier answer, or the end.
             result => return result,
         }
-        // Nothing is owed: whoever asked before waited for the answer, and one is
-        // put into the ring as a whole. So there is room for the request, too. A
+        // No answer is outstanding: whoever asked before waited for it, and an answer
+        // is put into the ring as a whole. So there is room for the request, too. A
         // host that takes none has ended the input, which the read finds.
         let wanted = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let _ = self.0.try_write(&ReadRequest(wanted).encode());

@@ -27,7 +27,7 @@ impl BidirectionalPipe {
     ///
     /// The place may come from the other side: it is checked before a pointer is
     /// formed. That the region really is a pipe, and that no third party joins
-    /// it as the same side, is the peer's word; if it lies, the data is garbage
+    /// it as the same side, is the peer's word; if that is false, the data is garbage
     /// and nothing worse, because the rings check every cursor.
     ///
     /// # Errors

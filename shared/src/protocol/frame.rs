@@ -149,7 +149,7 @@ impl Frame {
     }
 
     /// Takes the next whole frame from a ring; `None` if there is none yet. The
-    /// bytes are copied out before they are looked at.
+    /// bytes are copied out of shared memory before they are parsed.
     ///
     /// # Errors
     ///

@@ -45,12 +45,12 @@ impl<M: RingMemory> Consumer<M> {
         self.cursor
     }
 
-    /// Bytes to read as of the last look.
+    /// Bytes to read as of the last load of the writer's cursor.
     fn seen(&self) -> usize {
         (self.write_seen - self.cursor) as usize
     }
 
-    /// Bytes to read, after a fresh look at the writer's cursor.
+    /// Bytes to read, by a fresh load of the writer's cursor.
     ///
     /// # Errors
     ///
@@ -67,8 +67,8 @@ impl<M: RingMemory> Consumer<M> {
         Ok(self.seen())
     }
 
-    /// Bytes to read, looking at the writer's cursor only if the last look shows
-    /// less than `wanted`.
+    /// Bytes to read; loads the writer's cursor only if less than `wanted` were there
+    /// the last time.
     ///
     /// # Errors
     ///
@@ -84,8 +84,8 @@ impl<M: RingMemory> Consumer<M> {
     ///
     /// # Errors
     ///
-    /// [`RingError::WouldBlock`] if the ring is empty, which is also how a ring
-    /// at its end looks ([`Consumer::is_at_end`] tells them apart);
+    /// [`RingError::WouldBlock`] if the ring is empty, be it that the stream is at its
+    /// end ([`Consumer::is_at_end`]);
     /// [`RingError::InvalidCursor`].
     pub fn read(&mut self, target: &mut [u8]) -> Result<usize, RingError> {
         let len = self.peek(target)?;
@@ -164,16 +164,16 @@ impl<M: RingMemory> Consumer<M> {
     }
 
     /// Whether the writer said, when it closed, that it closed the whole connection.
-    /// Looked at after [`Consumer::is_writer_closed`] has said yes.
+    /// Valid once [`Consumer::is_writer_closed`] has said yes.
     pub fn is_connection_closed(&self) -> bool {
         // Relaxed: the flag was seen with Acquire before, and its value orders
         // nothing.
         Close::is_connection(self.memory.header().writer_closed.load(Ordering::Relaxed))
     }
 
-    /// Whether the stream is at its end: the writer has closed, and a look at
-    /// its cursor *after* seeing that finds nothing left. (Looking in the other
-    /// order would lose what a writer puts between the two looks.)
+    /// Whether the stream is at its end: the writer has closed, and its cursor, loaded
+    /// *after* that was seen, leaves nothing to read. (Loads in the other order would
+    /// lose what a writer puts between them.)
     ///
     /// # Errors
     ///
@@ -201,9 +201,9 @@ impl<M: RingMemory> Consumer<M> {
         Ok(if ready { Arm::Ready } else { Arm::Armed })
     }
 
-    /// Whether the writer wants to be told of the room that was just published,
-    /// and there is at least `enough` of it; the wish is then taken down. Asking
-    /// for half the ring, rather than for a byte, keeps a writer asleep until
+    /// Whether the writer has to be notified of the room that was just published: it
+    /// has armed the ring, and there are at least `enough` bytes of room. The ring is
+    /// then disarmed. Half the ring, rather than a byte, keeps a writer asleep until
     /// its next turn is worth a wake-up.
     pub fn should_notify_room(&self, enough: usize) -> bool {
         // The fence pairs with the one in `Producer::arm_room`.

@@ -28,9 +28,9 @@ pub struct RingHeader {
     pub writer_closed: AtomicU8,
     /// Not zero: the consumer will take no more ([`Close`]).
     pub reader_closed: AtomicU8,
-    /// Not zero: the producer waits for room and wants to be told.
+    /// Not zero: the producer waits for room and asks to be notified.
     pub room_wanted: AtomicU8,
-    /// Not zero: the consumer waits for data and wants to be told.
+    /// Not zero: the consumer waits for data and asks to be notified.
     pub data_wanted: AtomicU8,
     /// Why the stream ends, as a Linux errno; 0 means orderly.
     pub errno: AtomicU32,

@@ -1,4 +1,4 @@
-//! What a ring lies in.
+//! The memory of a ring.
 
 use super::RingHeader;
 use core::ptr::NonNull;

@@ -45,12 +45,12 @@ impl<M: RingMemory> Producer<M> {
         self.cursor
     }
 
-    /// Bytes that are put and not yet taken, as of the last look.
+    /// Bytes that are put and not yet taken, as of the last load of the reader's cursor.
     pub fn pending(&self) -> usize {
         (self.cursor - self.read_seen) as usize
     }
 
-    /// Bytes of room, after a fresh look at the reader's cursor.
+    /// Bytes of room, by a fresh load of the reader's cursor.
     ///
     /// # Errors
     ///
@@ -67,13 +67,13 @@ impl<M: RingMemory> Producer<M> {
         Ok(self.room())
     }
 
-    /// Bytes of room as of the last look.
+    /// Bytes of room as of the last load of the reader's cursor.
     fn room(&self) -> usize {
         self.capacity() - self.pending()
     }
 
-    /// Bytes of room, looking at the reader's cursor only if the last look shows
-    /// less than `wanted`.
+    /// Bytes of room; loads the reader's cursor only if less than `wanted` was there
+    /// the last time.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl<M: RingMemory> Producer<M> {
     }
 
     /// Whether the reader said, when it closed, that it closed the whole connection.
-    /// Looked at after [`Producer::is_reader_closed`] has said yes.
+    /// Valid once [`Producer::is_reader_closed`] has said yes.
     pub fn is_connection_closed(&self) -> bool {
         // Relaxed: the flag was seen with Acquire before, and its value orders
         // nothing.
@@ -185,8 +185,8 @@ impl<M: RingMemory> Producer<M> {
         Ok(if ready { Arm::Ready } else { Arm::Armed })
     }
 
-    /// Whether the reader wants to be told of what was just published; the wish
-    /// is taken down.
+    /// Whether the reader has to be notified of what was just published: it has armed
+    /// the ring, which is then disarmed.
     pub fn should_notify_data(&self) -> bool {
         // The fence pairs with the one in `Consumer::arm_data`.
         fence(Ordering::SeqCst);

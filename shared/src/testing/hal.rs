@@ -43,7 +43,7 @@ pub(crate) struct TestHal {
 const ENDLESS: u64 = 100_000;
 
 impl TestHal {
-    /// A machine whose sleepers may look for that long before they park.
+    /// A machine whose sleepers may poll for that long before they park.
     pub(crate) fn looking_for(poll_limit: u64) -> Self {
         Self {
             poll_limit,

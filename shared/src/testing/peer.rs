@@ -5,8 +5,7 @@ use super::test_arena;
 use crate::client::hal::Hal;
 use crate::client::reactor::Reactor;
 use crate::client::{ArcaSession, ArcaTcpStream};
-use crate::memory::BuddyAllocator;
-use crate::memory::ShmOffset;
+use crate::memory::{BuddyAllocator, ShmOffset};
 use crate::notify::{NotifyArea, Slot};
 use crate::pipe::PipePlace;
 use crate::pipe::PipeRegion;
@@ -61,7 +60,7 @@ impl Peer {
         })
     }
 
-    /// A peer of a single sleeper that never looks before it parks.
+    /// A peer of a single sleeper that never polls before it parks.
     pub(crate) fn simple() -> Arc<Self> {
         Self::new(TestHal::default(), 1, 4072)
     }

@@ -12,7 +12,7 @@ use arca_shared::ring::RingHeader;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 
-/// Puts bytes into the control ring as they are, and tells the monitor; `false` if
+/// Puts bytes into the control ring as they are, and notifies the monitor; `false` if
 /// there is no room.
 fn put_raw(info: &BootInfo, bytes: &[u8]) -> bool {
     let place = info.control;

@@ -17,7 +17,7 @@ pub fn word(info: &BootInfo, offset: u64) -> &'static AtomicU64 {
     unsafe { &*word }
 }
 
-/// Stores a lie.
+/// Stores a hostile value.
 pub fn store(word: &AtomicU64, value: u64) {
     // Relaxed: noise has no order.
     word.store(value, Ordering::Relaxed);

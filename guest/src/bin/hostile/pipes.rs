@@ -55,7 +55,7 @@ pub fn pipes(attack: &mut Attack) -> ExitCode {
     }
 }
 
-/// One lie in a pipe: a cursor, a flag, an errno, or data that was never put.
+/// One hostile value in a pipe: a cursor, a flag, an errno, or data that was never put.
 /// Arca's own flag of the ring `spared` is left alone.
 fn break_pipe(info: &BootInfo, place: PipePlace, spared: u64, random: &mut Random) {
     let ring = random.below(2);

@@ -31,7 +31,7 @@ use stream::{GuestStream, ReadHalf, WriteHalf};
 
 arca_guest::entry!(main);
 
-/// How long to leave the others alone before a condition is looked at again.
+/// How long the others run before a condition is checked again.
 const PAUSE: Duration = Duration::from_micros(100);
 
 fn main() {

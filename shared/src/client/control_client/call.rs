@@ -14,7 +14,7 @@ use core::task::{Context, Poll};
 pub(in crate::client) struct Call {
     control: Arc<ControlClient>,
     id: u32,
-    /// Whether the monitor should be told when this is dropped unanswered.
+    /// Whether it is cancelled on the monitor's side when this is dropped unanswered.
     cancels: bool,
     /// An answer that was there before anything was asked.
     ready: Option<Reply>,

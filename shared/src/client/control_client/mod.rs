@@ -20,8 +20,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
 use crate::notify::Slot;
-use crate::pipe::PipePlace;
-use crate::pipe::{BidirectionalPipe, PipeError, Side};
+use crate::pipe::{BidirectionalPipe, PipeError, PipePlace, Side};
 use crate::protocol::frame::{Frame, Next};
 use crate::protocol::message::{ConnectionReady, Reply, Request};
 use crate::ring::{ArenaRing, Consumer};
@@ -41,8 +40,8 @@ pub(super) struct ControlClient {
     calls: Mutex<Calls>,
 }
 
-/// Hears of the control slot; holds the control weakly, because the reactor,
-/// which holds this, is held by the control.
+/// Takes replies when the control slot is ready. It holds the client weakly, because
+/// the reactor, which holds this, is held by the client.
 struct ControlEvents(Weak<ControlClient>);
 
 impl OnReady for ControlEvents {

@@ -70,7 +70,7 @@ impl PipeEnd {
         }
         drop((output, input));
         self.notify();
-        // Who waits for a half that is gone learns it now.
+        // Whoever waits for a half that is gone is woken to find it so.
         self.events.ready();
     }
 

@@ -13,8 +13,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
 use crate::notify::Slot;
-use crate::pipe::PipePlace;
-use crate::pipe::{BidirectionalPipe, PipeError, Side};
+use crate::pipe::{BidirectionalPipe, PipeError, PipePlace, Side};
 use crate::ring::{ArenaRing, Consumer, Producer, RingError};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -56,7 +55,7 @@ pub(super) enum Take {
     All,
     /// No bytes, but the errno.
     Errno,
-    /// Bytes; the errno is told, and stays to be taken by the next read. For what
+    /// Bytes; the errno is reported, and stays to be taken by the next read. For what
     /// follows bytes that one call has taken already.
     Bytes,
 }
@@ -131,7 +130,7 @@ impl PipeEnd {
     }
 
     /// As [`PipeEnd::report`], leaving the errno to be reported.
-    fn foretell(&self, errno: u32) -> Option<Error> {
+    fn peek_report(&self, errno: u32) -> Option<Error> {
         // Relaxed: as above.
         let first = errno != 0 && !self.reported.load(Ordering::Relaxed);
         first.then_some(Error::Os(Errno(errno)))
@@ -211,7 +210,7 @@ impl PipeEnd {
         };
         let mut result = ring.peek(buffer);
         if result == Err(RingError::WouldBlock) && ring.is_writer_closed() {
-            // Once more, after the flag: what came between the two looks counts.
+            // Once more, after the flag: the last bytes may have come since.
             result = ring.peek(buffer);
             if result == Err(RingError::WouldBlock) {
                 let errno = ring.errno();
@@ -223,7 +222,7 @@ impl PipeEnd {
                 }
                 let error = match take {
                     Take::All | Take::Errno => self.report(errno),
-                    Take::Bytes => self.foretell(errno),
+                    Take::Bytes => self.peek_report(errno),
                 };
                 return error.map_or(Ok(0), Err);
             }

@@ -8,8 +8,8 @@ use core::future::poll_fn;
 use core::pin::pin;
 use core::task::{Context, Poll};
 
-/// Who has taken this many bytes without waiting is better off parked while the
-/// next as many arrive: looking for them would take a core from who brings them.
+/// A reader that has taken this many bytes without waiting parks at once while the
+/// next as many arrive: polling for them would take a core from whoever brings them.
 pub(super) const BULK: usize = 64 << 10;
 
 impl PipeEnd {

@@ -26,7 +26,7 @@ use parker::{Parker, Shared};
 use spin::Mutex;
 use timers::Timers;
 
-/// What hears of a slot's becoming ready.
+/// A handler of a slot's readiness.
 pub trait OnReady: Send + Sync {
     /// The monitor did something in this slot. Called by whatever sleeper took
     /// the mark; must not wait.
@@ -116,8 +116,8 @@ impl Reactor {
         drop(handler);
     }
 
-    /// Tells the monitor that something happened in `slot`; to be called after
-    /// the ring change is published.
+    /// Marks `slot` for the monitor, and rings the doorbell if it sleeps; to be called
+    /// after the ring change is published.
     pub fn notify_monitor(&self, slot: Slot) {
         let notify = &self.shared.notify;
         notify.to_monitor().mark(slot);
@@ -166,13 +166,13 @@ impl Reactor {
         }
         let sleeper = notify.vcpu(current);
         let until = &self.parkers[current].until;
-        // Relaxed, here and below: `raise` publishes it, and whoever misses what is
-        // stored after that wakes us for nothing.
+        // Relaxed, here and below: `prepare_sleep` publishes it, and whoever misses
+        // what is stored after that causes a spurious wake-up.
         until.store(u64::MAX, Ordering::Relaxed);
         sleeper.prepare_sleep();
         if !found() {
             if hal.work_waits() {
-                // Found by a wake that was for it, and none of ours.
+                // The wake was for work that this sleeper may not run.
                 self.wake_worker();
             }
             // Whoever sets a nearer timer after this finds the sleep flag set, and
@@ -193,16 +193,16 @@ impl Reactor {
         sleeper.finish_sleep();
     }
 
-    /// Says that what the current sleeper is about to wait for takes its time: it
-    /// parks at once. A writer that waits for half a ring to drain is woken while
-    /// the other half still drains, and looking would take a core from whoever
+    /// Has the current sleeper park at once the next time, because what it is about to
+    /// wait for takes its time. A writer that waits for half a ring to drain is woken
+    /// while the other half still drains, and polling would take a core from whoever
     /// drains it.
     pub fn skip_next_poll(&self) {
         self.poll_states[self.current()].lock().skip = true;
     }
 
-    /// Looks for something to do for at most `limit` nanoseconds, and not past
-    /// the nearest timer; whether there was something.
+    /// Polls for at most `limit` nanoseconds, and not past the nearest timer; whether
+    /// there was something to do.
     fn poll_until(&self, limit: u64, state: &Mutex<PollState>, found: &dyn Fn() -> bool) -> bool {
         if limit == 0 {
             return false;
@@ -247,9 +247,9 @@ impl Reactor {
         }
     }
 
-    /// Hands on what the current sleeper was woken for and does not see to itself,
-    /// because it goes on with what it waited for: that may take long. A wake goes
-    /// to one sleeper, and counts as for all that was there by then.
+    /// Hands on what the current sleeper was woken for and will not do itself: it goes
+    /// on with what it waited for, which may take long. A wake goes to one sleeper,
+    /// and stands for all that was there by then.
     fn hand_on(&self) {
         let Shared {
             notify,
