@@ -9,7 +9,7 @@ use loom::thread;
 const STOP: u8 = 2;
 const ABORT: u8 = 3;
 
-/// An epoll with two edge-triggered sources: each report consumes what it tells.
+/// An epoll with two edge-triggered sources: each report consumes its edge.
 #[derive(Default)]
 struct Epoll {
     edges: Mutex<Edges>,
@@ -51,7 +51,7 @@ struct Session {
 }
 
 impl Session {
-    fn want(&self, urgency: u8) {
+    fn ask(&self, urgency: u8) {
         let wake = || self.epoll.give(|edges| edges.wake = true);
         if planted("the edge before the request") {
             wake();
@@ -62,32 +62,32 @@ impl Session {
     }
 
     /// The monitor's loop: a turn that asks the epoll and leaves more to do, turns
-    /// that begin with what ended a sleep, and what is wanted between each turn and
+    /// that begin with what ended a sleep, and what is asked of it between each turn and
     /// the sleep after it.
     fn serve(&self) {
-        let look_early = planted("a look before the edge is consumed");
-        let mut heard = 0;
-        let mut told = None;
+        let read_early = planted("a read before the edge is consumed");
+        let mut asked = 0;
+        let mut reported = None;
         let mut busy = true;
         loop {
-            if look_early {
-                heard = self.request.posted();
+            if read_early {
+                asked = self.request.posted();
             }
-            if look_early && heard == ABORT {
+            if read_early && asked == ABORT {
                 return;
             }
-            let edges = told.take().unwrap_or_else(|| self.epoll.poll());
-            if edges.wake && !look_early {
-                heard = self.request.posted();
+            let edges = reported.take().unwrap_or_else(|| self.epoll.poll());
+            if edges.wake && !read_early {
+                asked = self.request.posted();
             }
-            if heard >= STOP {
+            if asked >= STOP {
                 assert_eq!(self.written.load(Ordering::Relaxed), 1);
             }
-            if !look_early && heard == ABORT {
+            if !read_early && asked == ABORT {
                 return;
             }
             if !std::mem::take(&mut busy) {
-                told = Some(self.epoll.wait());
+                reported = Some(self.epoll.wait());
             }
         }
     }
@@ -107,8 +107,8 @@ fn what_was_posted_is_heard() {
         let stops = session.clone();
         let stopper = thread::spawn(move || {
             stops.written.store(1, Ordering::Relaxed);
-            stops.want(STOP);
-            stops.want(ABORT);
+            stops.ask(STOP);
+            stops.ask(ABORT);
         });
         let rings = session.clone();
         let guest = thread::spawn(move || rings.epoll.give(|edges| edges.doorbell = true));
@@ -121,6 +121,6 @@ fn what_was_posted_is_heard() {
 #[test]
 fn planted_in_a_request() {
     let model = "request::what_was_posted_is_heard";
-    catches("a look before the edge is consumed", model);
+    catches("a read before the edge is consumed", model);
     catches("the edge before the request", model);
 }
