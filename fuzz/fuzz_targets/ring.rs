@@ -1,6 +1,7 @@
-//! Both ends of rings over memory that lies: it changes between operations and,
-//! in the middle of one, between any two looks at the header. An error, or bytes
-//! inside the ring; and without a lie, the bytes that were put, in order.
+//! Both ends of rings in memory that the other side corrupts: it changes between
+//! operations and, in the middle of one, between any two reads of the header. The
+//! outcome is an error, or bytes inside the ring; without corruption, the bytes that
+//! were put, in order.
 
 #![no_main]
 
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-struct Lie {
+struct Corruption {
     field: u8,
     kind: u8,
     value: u64,
@@ -33,26 +34,26 @@ enum Operation {
     Close {
         producer: bool,
     },
-    Lie(Lie),
-    /// Lies for the next looks at the header, one each.
-    Soon([Option<Lie>; 3]),
+    Corrupt(Corruption),
+    /// Corruptions for the next reads of the header, one each.
+    Soon([Option<Corruption>; 3]),
 }
 
-/// A ring whose header changes as it is looked at.
+/// A ring whose header changes as it is read.
 struct Lying {
     header: RingHeader,
     data: RefCell<Vec<u8>>,
-    soon: RefCell<VecDeque<Option<Lie>>>,
+    soon: RefCell<VecDeque<Option<Corruption>>>,
     lied: Cell<bool>,
 }
 
 impl Lying {
-    fn lie(&self, lie: Lie) {
+    fn corrupt(&self, corruption: Corruption) {
         self.lied.set(true);
         let limit = self.data.borrow().len() as u64;
-        let value = telling(lie.kind, lie.value, limit);
+        let value = telling(corruption.kind, corruption.value, limit);
         let header = &self.header;
-        match lie.field % 6 {
+        match corruption.field % 6 {
             0 => header.read_cursor.store(value, Ordering::Relaxed),
             1 => header.write_cursor.store(value, Ordering::Relaxed),
             2 => header.writer_closed.store(value as u8, Ordering::Relaxed),
@@ -66,8 +67,8 @@ impl Lying {
 // SAFETY: one header for good; the copies check their range.
 unsafe impl RingMemory for &Lying {
     fn header(&self) -> &RingHeader {
-        if let Some(Some(lie)) = self.soon.borrow_mut().pop_front() {
-            self.lie(lie);
+        if let Some(Some(corruption)) = self.soon.borrow_mut().pop_front() {
+            self.corrupt(corruption);
         }
         &self.header
     }
@@ -91,7 +92,7 @@ unsafe impl RingMemory for &Lying {
     }
 }
 
-/// One ring, operation by operation, beside a queue that does the same without lies.
+/// One ring, operation by operation, beside a queue that does the same without corruption.
 fn one_ring(capacity: usize, operations: &[Operation]) {
     let ring = Lying {
         header: RingHeader::default(),
@@ -138,7 +139,7 @@ fn one_ring(capacity: usize, operations: &[Operation]) {
                 }
             }
             // More than there is room for, or than was seen, is cut: what was put
-            // is then anything, as after a lie.
+            // is then anything, as after a corruption.
             Operation::Commit(len) => {
                 ring.lied.set(true);
                 producer.commit(usize::from(*len));
@@ -173,8 +174,8 @@ fn one_ring(capacity: usize, operations: &[Operation]) {
                 consumer.close();
                 left = true;
             }
-            Operation::Lie(lie) => ring.lie(*lie),
-            Operation::Soon(lies) => ring.soon.borrow_mut().extend(lies),
+            Operation::Corrupt(corruption) => ring.corrupt(*corruption),
+            Operation::Soon(corruptions) => ring.soon.borrow_mut().extend(corruptions),
         }
         // What an end keeps to itself nobody turns back or stretches.
         assert!(producer.written() >= written && consumer.taken() >= taken);
@@ -202,11 +203,11 @@ fn pieces(size: u64, operations: &[Operation]) {
     let mut pipe = BidirectionalPipe::join(&arena, place, Side::B).expect("fits");
     for operation in operations {
         match *operation {
-            Operation::Lie(lie) => {
+            Operation::Corrupt(corruption) => {
                 // One of the two headers, or the data behind it.
-                let header = u64::from(lie.field / 128) * (3 + size.get() / 8);
-                let value = telling(lie.kind, lie.value, size.get());
-                memory.poke((header + u64::from(lie.field % 4)) as usize, value);
+                let header = u64::from(corruption.field / 128) * (3 + size.get() / 8);
+                let value = telling(corruption.kind, corruption.value, size.get());
+                memory.poke((header + u64::from(corruption.field % 4)) as usize, value);
             }
             Operation::Write(limit) | Operation::Peek(limit) => {
                 let limit = usize::from(limit);

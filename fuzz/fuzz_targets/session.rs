@@ -129,10 +129,10 @@ impl World {
             self.next_id += 1;
             self.open.insert(request_id);
         }
-        self.tell(self.control.shm_offset().into());
+        self.notify(self.control.shm_offset().into());
     }
 
-    fn tell(&self, slot: Slot) {
+    fn notify(&self, slot: Slot) {
         self.area.to_monitor().mark(slot);
     }
 
@@ -292,7 +292,7 @@ impl World {
             if !end.is_multiple_of(3) {
                 pipe.incoming().close_by(by);
             }
-            self.tell(slot);
+            self.notify(slot);
         }
     }
 
@@ -307,13 +307,13 @@ impl World {
                 // What these bytes ask for is anybody's guess.
                 self.lied = true;
                 let _ = self.control.write(operation.payload);
-                self.tell(self.control.shm_offset().into());
+                self.notify(self.control.shm_offset().into());
             }
             3 => return self.turn(),
             4 => {
                 if let Some((pipe, slot)) = self.pipe(a) {
                     let _ = pipe.write(&vec![7; len]);
-                    self.tell(slot);
+                    self.notify(slot);
                 }
             }
             5 => {
@@ -321,7 +321,7 @@ impl World {
                     let mut bytes = vec![0; len];
                     let got = pipe.read(&mut bytes).unwrap_or(0);
                     let sound = bytes[..got].iter().all(|byte| *byte == 9);
-                    self.tell(slot);
+                    self.notify(slot);
                     assert!(sound || self.lied, "not what the peer sent");
                 }
             }
@@ -352,9 +352,9 @@ impl World {
             11 => {
                 let _ = self.monitor.doorbell().write(1);
             }
-            12 => self.tell(Slot(u16::from_le_bytes([a, b]).into())),
+            12 => self.notify(Slot(u16::from_le_bytes([a, b]).into())),
             14 => self.want(a),
-            _ => self.lie(a, b, c, operation.payload),
+            _ => self.corrupt(a, b, c, operation.payload),
         }
         true
     }
@@ -388,7 +388,7 @@ impl World {
         }
     }
 
-    fn lie(&mut self, near: u8, word: u8, kind: u8, value: &[u8]) {
+    fn corrupt(&mut self, near: u8, word: u8, kind: u8, value: &[u8]) {
         self.lied = true;
         let value = value
             .first_chunk()

@@ -48,7 +48,7 @@ impl Memory {
         let index = word % (self.layout.size() / 8);
         // SAFETY: inside the memory, aligned, and an atomic.
         let word = unsafe { self.base.cast::<AtomicU64>().add(index).as_ref() };
-        // Relaxed: a lie has no order.
+        // Relaxed: a hostile value has no order.
         word.store(value, Ordering::Relaxed);
     }
 }

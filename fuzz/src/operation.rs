@@ -17,7 +17,7 @@
 /// | 10 | peer a hangs up, in the way b |
 /// | 11 | Arca rings |
 /// | 12 | Arca marks slot a, b |
-/// | 13 | Arca stores a lie of the kind c near what a says, at word b; 8 bytes follow |
+/// | 13 | Arca stores a hostile value of the kind c near what a says, at word b; 8 bytes follow |
 /// | 14 | somebody wants the session to end, in the way a |
 pub struct Operation<'a> {
     /// What to do, below 15.

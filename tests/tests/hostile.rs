@@ -53,8 +53,8 @@ fn attack(name: &str, seed: u64, codes: &[i32]) -> String {
         }
         most
     });
-    let patience = Duration::from_millis(millis.parse().unwrap_or(0));
-    let ended = guest.finish_within(patience + Duration::from_secs(60));
+    let allowed = Duration::from_millis(millis.parse().unwrap_or(0));
+    let ended = guest.finish_within(allowed + Duration::from_secs(60));
     let most = watch.join().expect("no panic");
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     println!(
@@ -76,7 +76,7 @@ fn attack(name: &str, seed: u64, codes: &[i32]) -> String {
         );
     }
     let warnings = ended.stderr.matches("[WARN ").count() as u64;
-    let limit = 15 * (2 + patience.as_secs());
+    let limit = 15 * (2 + allowed.as_secs());
     assert!(warnings <= limit, "{name} {seed}: {warnings} warnings");
     said
 }

@@ -1,5 +1,5 @@
 //! What a program had written to its connections when it ended reaches their peers,
-//! however late they read; a loss is told, and is no success.
+//! however late they read; a loss is named, and is no success.
 
 use arca_tests::data::assert_same;
 use arca_tests::guest::{DEADLINE, Guest, image, vmm};

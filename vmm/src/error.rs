@@ -3,12 +3,11 @@
 //! An error's text does not repeat its source's; whoever prints it prints the
 //! sources behind it ([`in_one_line`]).
 
+use arca_monitor::{LinkError, MonitorError};
+use arca_shared::protocol::layout;
 use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
-
-use arca_monitor::{LinkError, MonitorError};
-use arca_shared::protocol::layout;
 use thiserror::Error;
 
 /// Why a [`crate::Vm`] could not be built.

@@ -1,11 +1,10 @@
 //! `arca-vmm`: runs one Arca guest image.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
-
 use arca_vmm::Image;
 use arca_vmm::cli::{self, RunOptions};
 use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Run an Arca guest image under KVM.
 #[derive(Parser)]

@@ -4,13 +4,12 @@
 #[allow(dead_code)]
 mod testimage;
 
-use std::io::Write;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
-
 use arca_shared::protocol::register::{NO_DEADLINE, Register};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::Write;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 use testimage::ImageBuilder;
 

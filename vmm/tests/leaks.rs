@@ -5,10 +5,9 @@
 #[allow(dead_code)]
 mod testimage;
 
-use std::time::Duration;
-
 use arca_shared::protocol::register::Register;
 use arca_vmm::{Image, Input, StopReason, Vm, VmConfig, VmHandle};
+use std::time::Duration;
 use testimage::ImageBuilder;
 
 fn count(what: &str) -> usize {

@@ -19,7 +19,7 @@ const OTHERS: usize = 200;
 /// How long what was opened may settle.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What one look at a side gave.
+/// What one reading of a side gave.
 struct Look {
     /// Percent of a core that its process took.
     cpu: f64,

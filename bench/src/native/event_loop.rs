@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-/// Sockets whose readiness one look at the epoll can bring.
+/// Sockets whose readiness one poll can bring.
 const EVENTS: usize = 1024;
 
 thread_local! {

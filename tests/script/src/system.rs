@@ -112,7 +112,7 @@ pub trait System: Clone + Send + Sync + Sized + 'static {
     /// If this system cannot.
     fn cancel(&self, job: Self::Job) -> Result<Option<Outcome<Self>>, Failure>;
 
-    /// Lets others do something, before a condition is looked at again.
+    /// Lets others do something, before a condition is checked again.
     fn pause(&self);
 }
 

@@ -1,10 +1,9 @@
 //! The command line's say in what a guest may reach, and how much of everything
 //! it may have.
 
-use std::net::SocketAddr;
-
 use arca_monitor::{MonitorConfig, Rule};
 use clap::Args;
+use std::net::SocketAddr;
 
 /// Options about what a guest may reach and have.
 #[derive(Args, Clone, Debug, Default)]

@@ -3,15 +3,6 @@
 
 mod access;
 
-use std::io::Write;
-use std::time::Duration;
-
-use arca_monitor::MonitorConfig;
-use arca_shared::protocol::layout::{ARENA_SIZE_DEFAULT, LOW_MEMORY_DEFAULT};
-use clap::Args;
-use log::LevelFilter;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 use crate::cli::access::AccessOptions;
 use crate::error::{StartError, in_one_line};
 use crate::host::descriptor::StandardError;
@@ -19,6 +10,13 @@ use crate::host::signals::Signals;
 use crate::vm::config::{Image, Input, Output, VmConfig};
 use crate::vm::status::{CODE_NOT_STARTED, ExitStatus};
 use crate::vm::{Vm, VmHandle};
+use arca_monitor::MonitorConfig;
+use arca_shared::protocol::layout::{ARENA_SIZE_DEFAULT, LOW_MEMORY_DEFAULT};
+use clap::Args;
+use log::LevelFilter;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io::Write;
+use std::time::Duration;
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
@@ -242,9 +240,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use arca_monitor::ORPHAN_TIMEOUT;
-
     use super::*;
+    use arca_monitor::ORPHAN_TIMEOUT;
 
     #[test]
     fn sizes_are_parsed() {

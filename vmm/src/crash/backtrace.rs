@@ -5,10 +5,9 @@
 //! runs.
 
 use crate::crash::Registers;
-use arca_shared::protocol::layout::STACK_SIZE;
-
 use crate::memory::GuestMemory;
 use crate::memory::map::{AddressMap, Kind};
+use arca_shared::protocol::layout::STACK_SIZE;
 
 /// Most frames that are read: as many as a stack has room for, each with a
 /// frame pointer and a return address.

@@ -1,7 +1,5 @@
 //! Making the report from what a vCPU left behind.
 
-use arca_shared::protocol::register::Register;
-
 use crate::crash::CrashState;
 use crate::crash::exception::{self, PAGE_FAULT};
 use crate::crash::symbols::Symbols;
@@ -9,6 +7,7 @@ use crate::crash::{Cause, CrashReport, Frame, backtrace, page_fault_summary};
 use crate::memory::GuestMemory;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
+use arca_shared::protocol::register::Register;
 
 /// Bytes of code that are shown.
 const CODE_LEN: u64 = 16;

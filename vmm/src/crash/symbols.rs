@@ -1,11 +1,10 @@
 //! Functions and lines of the image, by address.
 
-use std::fmt;
-
 use addr2line::Context;
 use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use std::fmt;
 
 /// A function, and a line in it where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

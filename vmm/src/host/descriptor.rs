@@ -5,14 +5,13 @@
 //! for with poll(2). A wait ends when the thread is interrupted, as a blocking
 //! call does.
 
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, ppoll};
 
 /// Whether standard input and standard output were closed when the process
 /// started. Relaxed: they are stored before there is a second thread.
@@ -171,12 +170,10 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::os::fd::OwnedFd;
     use std::thread;
-
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-
-    use super::*;
 
     fn pipe() -> (File, Descriptor) {
         let (reader, writer) = io::pipe().expect("a pipe");

@@ -6,11 +6,10 @@
 //! anywhere. Text for standard error goes there as it is, as standard output
 //! does.
 
-use std::io;
-
 use arca_monitor::StandardPipe;
 use arca_shared::protocol::log_record::{HEADER_LEN, RAW, RecordHeader};
 use log::{Level, Record};
+use std::io;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 16 << 10;
@@ -122,9 +121,8 @@ pub fn escape(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn record(level: u8, target: &str, message: &str) -> Vec<u8> {
         let mut bytes = vec![level, target.len() as u8];

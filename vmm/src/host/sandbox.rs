@@ -21,16 +21,14 @@
 
 mod calls;
 
-use std::io;
-use std::sync::Arc;
-
+use crate::error::StartError;
+use crate::vm::outcome::{Outcome, RunState};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope,
 };
 use seccompiler::BpfProgram;
-
-use crate::error::StartError;
-use crate::vm::outcome::{Outcome, RunState};
+use std::io;
+use std::sync::Arc;
 
 /// What a thread is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,21 +10,19 @@
 //! a handler may not. Holding the signals back instead, for a signalfd, would
 //! need every thread of the process to do so, and some are not this crate's.
 
-use std::io::{self, PipeReader, PipeWriter, Read};
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
-
+use crate::host::worker::Worker;
+use crate::vm::status::CODE_SIGNAL_BASE;
+use crate::vm::{StopReason, VmHandle};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-
-use crate::host::worker::Worker;
-use crate::vm::status::CODE_SIGNAL_BASE;
-use crate::vm::{StopReason, VmHandle};
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How long the process has from the first signal to its end: a little more than
 /// the guest's output may take by then, and less than those who sent the signal

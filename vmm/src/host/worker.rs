@@ -7,13 +7,12 @@
 //! sent again until the thread has noticed. The same signal brings a vCPU out
 //! of the guest.
 
+use nix::libc;
 use std::io::{self, Write};
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::Once;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use nix::libc;
 
 /// Before a call is repeated that would have had to wait, where nothing says how
 /// long.
@@ -142,11 +141,10 @@ pub fn write_unless(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::io::Read;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
 
     #[test]
     fn a_blocked_read_is_interrupted() {

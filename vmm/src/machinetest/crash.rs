@@ -1,12 +1,11 @@
 //! What is a crash, and what its report says.
 
-use arca_shared::protocol::layout::{BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE};
-use arca_shared::protocol::register::Register;
-
 use super::*;
 use crate::crash::Cause;
 use crate::platform::uart::tests::Kept;
 use crate::testimage::DATA;
+use arca_shared::protocol::layout::{BOOT_INFO_BASE, IMAGE_BASE, MMIO_BASE, TABLES_BASE};
+use arca_shared::protocol::register::Register;
 
 fn page_fault(report: &CrashReport) -> (u64, u64) {
     match report.cause {

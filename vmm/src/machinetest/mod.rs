@@ -4,12 +4,10 @@ mod crash;
 mod run;
 mod start;
 
-use std::time::Duration;
-
-use arca_shared::protocol::register::Register;
-
 use crate::testimage::ImageBuilder;
 use crate::*;
+use arca_shared::protocol::register::Register;
+use std::time::Duration;
 
 /// Puts a few instructions together.
 #[derive(Clone, Default)]

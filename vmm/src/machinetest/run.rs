@@ -1,11 +1,9 @@
 //! From the first instruction to the exit status: exits, stops, parks and kicks.
 
+use super::*;
+use arca_shared::protocol::register::NO_DEADLINE;
 use std::io::Write;
 use std::time::Instant;
-
-use arca_shared::protocol::register::NO_DEADLINE;
-
-use super::*;
 
 #[test]
 fn the_exit_code_is_the_programs() {

@@ -1,12 +1,11 @@
 //! What a program finds: registers, memory, and the UART.
 
-use arca_shared::protocol::boot::{BOOT_MAGIC, INTERFACE_VERSION};
-use arca_shared::protocol::layout::ARENA_GVA;
-use arca_shared::protocol::register::Register;
-
 use super::*;
 use crate::platform::uart::tests::Kept;
 use crate::testimage::DATA;
+use arca_shared::protocol::boot::{BOOT_MAGIC, INTERFACE_VERSION};
+use arca_shared::protocol::layout::ARENA_GVA;
+use arca_shared::protocol::register::Register;
 
 /// PROTOCOL.md, section 1: whatever is not as it says leaves a bit in rax.
 #[test]
@@ -41,7 +40,7 @@ fn a_vcpu_starts_as_the_protocol_says() {
     assert_eq!(status.code(), 0);
 }
 
-/// What a driver looks at before it sends, and what comes out.
+/// What a driver reads before it sends, and what comes out.
 #[test]
 fn a_byte_to_the_uart_needs_no_driver() {
     let console = Kept::default();

@@ -1,11 +1,10 @@
 //! Boot information and arguments, as the guest finds them.
 
+use crate::error::StartError;
+use crate::memory::GuestMemory;
 use arca_shared::protocol::boot::{BOOT_MAGIC, BootInfo, INTERFACE_VERSION};
 use arca_shared::protocol::layout::{BOOT_INFO_BASE, BOOT_INFO_END};
 use vm_memory::ByteValued;
-
-use crate::error::StartError;
-use crate::memory::GuestMemory;
 
 /// Where the arguments begin.
 const ARGS_BASE: u64 = BOOT_INFO_BASE + size_of::<BootInfo>() as u64;

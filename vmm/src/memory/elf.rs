@@ -1,7 +1,6 @@
 //! What an image's headers say, and whether that can be loaded.
 
-use std::ops::Range;
-
+use crate::error::ImageError;
 use arca_shared::protocol::boot::{INTERFACE_SECTION, INTERFACE_VERSION};
 use arca_shared::protocol::layout::{IMAGE_BASE, PAGE_SIZE};
 use object::LittleEndian;
@@ -10,8 +9,7 @@ use object::elf::{
 };
 use object::read::ReadRef;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-
-use crate::error::ImageError;
+use std::ops::Range;
 
 /// What a segment's memory may be used for, besides reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

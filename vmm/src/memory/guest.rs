@@ -8,18 +8,16 @@
 //! is formed into it; what is copied in or out goes through vm-memory's volatile
 //! accesses.
 
-use std::any::Any;
-use std::ptr::NonNull;
-use std::sync::Arc;
-
+use crate::error::StartError;
 use arca_shared::memory::Arena;
 use arca_shared::protocol::layout::{
     ARENA_GPA, ARENA_SIZE_MAX, ARENA_SIZE_MIN, LOW_MEMORY_MAX, LOW_MEMORY_MIN, PAGE_SIZE,
 };
 use nix::sys::mman::{MmapAdvise, madvise};
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
-
-use crate::error::StartError;
 
 /// The memory of one guest.
 pub struct GuestMemory {

@@ -3,20 +3,18 @@
 //! The headers are read through a cache that reads ranges, not the whole file:
 //! an image is mostly debug information, which a boot does not need.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Cursor, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
-use std::sync::Arc;
-
-use linux_loader::loader::{Elf, KernelLoader};
-use nix::libc;
-use object::read::ReadCache;
-use vm_memory::GuestAddress;
-
 use crate::error::{ImageError, StartError};
 use crate::memory::GuestMemory;
 use crate::memory::elf::{Layout, check};
 use crate::vm::config::Image;
+use linux_loader::loader::{Elf, KernelLoader};
+use nix::libc;
+use object::read::ReadCache;
+use std::fs::{File, OpenOptions};
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use vm_memory::GuestAddress;
 
 /// An image that was found to be in order.
 pub struct CheckedImage {

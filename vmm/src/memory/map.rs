@@ -4,16 +4,14 @@
 //! it ([`crate::memory::paging`]), and a crash report asks it what the faulting address
 //! is. [`arca_shared::protocol::layout`] has the drawing.
 
-use std::ops::Range;
-
+use crate::error::StartError;
+use crate::memory::elf::{Access, Segment};
+use crate::memory::tables;
 use arca_shared::protocol::layout::{
     ARENA_GPA, ARENA_GVA, BOOT_INFO_BASE, BOOT_INFO_END, MMIO_BASE, PAGE_SIZE, PAGE_TABLES_BASE,
     STACK_SIZE, TABLES_BASE,
 };
-
-use crate::error::StartError;
-use crate::memory::elf::{Access, Segment};
-use crate::memory::tables;
+use std::ops::Range;
 
 /// Least heap that a guest is started with, in bytes.
 const HEAP_MIN: u64 = 1 << 20;

@@ -5,6 +5,9 @@
 //! used for; the levels above allow everything, with the user bit set, because
 //! a page is reachable from ring 3 only if every level says so.
 
+use crate::error::StartError;
+use crate::memory::GuestMemory;
+use crate::memory::map::{AddressMap, Protection, Region};
 use arca_shared::protocol::layout::{BOOT_INFO_BASE, PAGE_SIZE, PAGE_TABLES_BASE};
 use x86_64::structures::paging::mapper::MapToError;
 use x86_64::structures::paging::{
@@ -12,10 +15,6 @@ use x86_64::structures::paging::{
     Size2MiB, Size4KiB,
 };
 use x86_64::{PhysAddr, VirtAddr};
-
-use crate::error::StartError;
-use crate::memory::GuestMemory;
-use crate::memory::map::{AddressMap, Protection, Region};
 
 /// Guest-physical address of the root: what CR3 is loaded with.
 pub const ROOT: u64 = PAGE_TABLES_BASE;

@@ -19,12 +19,11 @@
 //! to be a function of the running program, and these handlers are bytes in
 //! another machine.
 
+use crate::error::StartError;
+use crate::memory::GuestMemory;
 use arca_shared::protocol::layout::{MAX_VCPUS, PAGE_SIZE, TABLES_BASE};
 use arca_shared::protocol::register::{Register, VECTORS};
 use x86_64::structures::gdt::{Descriptor, DescriptorFlags, GlobalDescriptorTable};
-
-use crate::error::StartError;
-use crate::memory::GuestMemory;
 
 /// Address of the GDT.
 pub const GDT: u64 = TABLES_BASE;

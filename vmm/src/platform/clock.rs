@@ -4,11 +4,10 @@
 //! host's plus an offset that hardware KVM chooses when it makes the vCPU;
 //! without hardware virtualization the offset is 0.
 
-use std::arch::x86_64::_rdtsc;
-use std::time::Duration;
-
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
+use std::arch::x86_64::_rdtsc;
+use std::time::Duration;
 
 /// The model-specific register of the time-stamp counter.
 const IA32_TIME_STAMP_COUNTER: u32 = 0x10;

@@ -7,14 +7,12 @@
 //! `std::thread::park` would be the same thing, but its token is also used by
 //! `std`'s own channels, and a wake-up that these consumed would be lost.
 
+use crate::vm::outcome::RunState;
+use arca_monitor::VcpuWaker;
+use nix::libc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-use arca_monitor::VcpuWaker;
-use nix::libc;
-
-use crate::vm::outcome::RunState;
 
 /// Nothing is waiting, nobody sleeps.
 const EMPTY: u32 = 0;
@@ -139,9 +137,8 @@ fn futex_wake(word: &AtomicU32) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn a_token_is_consumed_without_sleeping() {

@@ -5,15 +5,13 @@
 //! written at once, so that the lines of vCPUs, logs and other guests do not
 //! mix. Control characters come out escaped: the other end may be a terminal.
 
-use std::convert::Infallible;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use vm_superio::{Serial, Trigger};
-
 use crate::host::logs::escape;
 use crate::host::worker::write_unless;
 use crate::vm::outcome::RunState;
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vm_superio::{Serial, Trigger};
 
 /// Longest line that is gathered; a longer one is written in pieces.
 const LINE_MAX: usize = 4096;

@@ -1,15 +1,5 @@
 //! Building a guest, step by step; [`crate::vm`] numbers the steps.
 
-use std::io;
-use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
-use arca_shared::pipe::PipePlace;
-use arca_shared::protocol::boot::BootInfo;
-use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, STACK_SIZE};
-
 use crate::error::StartError;
 use crate::host::descriptor::{Descriptor, Sink};
 use crate::host::sandbox::Sandbox;
@@ -27,6 +17,14 @@ use crate::platform::uart::Uart;
 use crate::vm::config::{Input, Output, VmConfig};
 use crate::vm::outcome::RunState;
 use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
+use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
+use arca_shared::pipe::PipePlace;
+use arca_shared::protocol::boot::BootInfo;
+use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, STACK_SIZE};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes at the top of the first vCPU's stack that are surely used.
 const STACK_POPULATED: u64 = 32 << 10;
@@ -222,13 +220,11 @@ fn boot_info(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
     use super::*;
     use crate::vm::config::Image;
     use crate::vm::outcome::Outcome;
+    use proptest::prelude::*;
+    use std::time::Duration;
 
     fn number() -> impl Strategy<Value = u64> {
         prop_oneof![

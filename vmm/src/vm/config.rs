@@ -1,15 +1,13 @@
 //! What a guest is built from.
 
+use crate::host::descriptor::StandardError;
+use arca_monitor::MonitorConfig;
+use arca_shared::protocol::layout;
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use arca_monitor::MonitorConfig;
-use arca_shared::protocol::layout;
-
-use crate::host::descriptor::StandardError;
 
 /// Where the guest's image comes from.
 #[derive(Clone, Debug)]

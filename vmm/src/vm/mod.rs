@@ -15,7 +15,7 @@
 //! Running ([`Vm::run`]): threads for the vCPUs, the monitor and the streams
 //! are started; the first who says how the guest ended is believed; vCPUs are
 //! stopped, then the monitor and the streams are drained, then all threads are
-//! joined. What was not delivered of a program that ended in order is told.
+//! joined. What was not delivered is named in the log.
 
 mod build;
 pub mod config;
@@ -23,13 +23,6 @@ pub(crate) mod outcome;
 mod run;
 pub mod stats;
 pub mod status;
-
-use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
-use nix::libc;
 
 use crate::error::StartError;
 use crate::host::descriptor::Sink;
@@ -42,6 +35,11 @@ use crate::vm::config::VmConfig;
 use crate::vm::outcome::{Outcome, RunState};
 use crate::vm::stats::VmStats;
 use crate::vm::status::ExitStatus;
+use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
+use nix::libc;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A guest that is ready to run.
 pub struct Vm {

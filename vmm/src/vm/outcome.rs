@@ -1,11 +1,10 @@
 //! What the threads of one VM share: how it ended, and who is still running.
 
+use crate::crash::CrashState;
+use crate::vm::stats::Counters;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-use crate::crash::CrashState;
-use crate::vm::stats::Counters;
 
 /// How a guest ended, before a report is made of it.
 #[derive(Debug)]

@@ -1,13 +1,5 @@
 //! Running a guest to its end, and leaving nothing of it behind.
 
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use arca_monitor::{Monitor, MonitorHandle, SessionEnd, Undelivered};
-use nix::libc;
-
 use crate::crash;
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::streams::{INTERRUPT_LIMIT, Incoming, Outgoing, STALL_LIMIT, drain_all};
@@ -16,6 +8,12 @@ use crate::platform::kvm::{Vcpu, VcpuShared};
 use crate::vm::outcome::{Outcome, RunState, SessionGuard};
 use crate::vm::status::ExitStatus;
 use crate::vm::{MonitorView, Vm};
+use arca_monitor::{Monitor, MonitorHandle, SessionEnd, Undelivered};
+use nix::libc;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How long a vCPU has to come out of the guest, and the monitor out of its
 /// loop. Both take microseconds; a host that is not able to do it in this time

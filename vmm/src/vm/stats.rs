@@ -1,9 +1,8 @@
 //! What a guest did, in numbers.
 
+use arca_monitor::MonitorStats;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use arca_monitor::MonitorStats;
 
 /// What a guest did so far.
 #[derive(Clone, Debug, Default)]

@@ -1,8 +1,7 @@
 //! How a guest ended.
 
-use std::fmt;
-
 use crate::crash::CrashReport;
+use std::fmt;
 
 /// Exit code of a process whose guest ended with 0, and not all that it had
 /// written could be delivered: EX_IOERR.

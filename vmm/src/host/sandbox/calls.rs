@@ -6,14 +6,13 @@
 //! without where all that they choose is which of the thread's own descriptors or
 //! bytes it is about.
 
+use super::Role;
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use nix::libc;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
 };
-
-use super::Role;
 
 /// What every thread needs, whatever the arguments: memory, time, output, and its
 /// own end.

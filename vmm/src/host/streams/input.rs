@@ -4,16 +4,14 @@
 //! next should find what this guest did not want. So nothing is read ahead: each
 //! request of the guest's is one read of at most as many bytes.
 
-use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use arca_monitor::StandardPipe;
-
 use super::{CHUNK, INTERRUPT_LIMIT, errno_of};
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::worker::{PAUSE, Worker};
 use crate::vm::outcome::Outcome;
+use arca_monitor::StandardPipe;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Standard input, with its thread.
 pub struct Incoming {

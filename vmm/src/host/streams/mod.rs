@@ -7,10 +7,9 @@
 mod input;
 mod output;
 
+use nix::libc;
 use std::io;
 use std::time::Duration;
-
-use nix::libc;
 
 pub use input::Incoming;
 pub use output::{Outgoing, STALL_LIMIT, StreamProgress, drain_all};

@@ -3,15 +3,6 @@
 //! Bytes are taken from the ring only once the host has them, so that a ring
 //! that is empty means delivered, to the guest's flush and to the end's count.
 
-use std::io::{self, Write};
-use std::panic::resume_unwind;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use arca_monitor::{StandardHandle, StandardPipe};
-
 use super::{CHUNK, INTERRUPT_LIMIT, errno_of};
 use crate::host::descriptor::{Queue, Sink};
 use crate::host::logs::{self, Entry};
@@ -19,11 +10,18 @@ use crate::host::sandbox::{Entrance, Role};
 use crate::host::worker::{Worker, write_unless};
 use crate::vm::outcome::{Outcome, RunState};
 use crate::vm::stats::Counter;
+use arca_monitor::{StandardHandle, StandardPipe};
+use std::io::{self, Write};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a reader of the guest's output may make no progress once the guest
 /// has ended; once somebody asked for the end, how long there is in all.
 pub const STALL_LIMIT: Duration = Duration::from_secs(5);
-/// How often a thread that makes no progress is made to look up from its write.
+/// How often the write of a thread that makes no progress is interrupted.
 const NUDGE: Duration = Duration::from_millis(500);
 
 /// How far a stream's thread has come.

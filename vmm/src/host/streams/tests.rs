@@ -1,19 +1,17 @@
 //! Tests of both directions, with the guest's end in the test's hands.
 
+use super::*;
+use crate::host::sandbox::Entrance;
+use crate::memory::GuestMemory;
+use crate::vm::outcome::{Outcome, RunState};
+use arca_monitor::{Link, StandardPipe, VcpuWaker};
+use arca_shared::memory::{Arena, ShmOffset};
+use arca_shared::pipe::{BidirectionalPipe, Side};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
-
-use arca_monitor::{Link, StandardPipe, VcpuWaker};
-use arca_shared::memory::{Arena, ShmOffset};
-use arca_shared::pipe::{BidirectionalPipe, Side};
-
-use super::*;
-use crate::host::sandbox::Entrance;
-use crate::memory::GuestMemory;
-use crate::vm::outcome::{Outcome, RunState};
 
 mod input;
 mod output;

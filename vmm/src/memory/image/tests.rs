@@ -1,14 +1,12 @@
 //! Tests of what is taken for an image and what of it is loaded.
 
-use std::ops::Range;
-
-use arca_shared::protocol::boot::INTERFACE_VERSION;
-use arca_shared::protocol::layout::{IMAGE_BASE, PAGE_SIZE};
-use proptest::prelude::*;
-
 use super::*;
 use crate::memory::elf::Access;
 use crate::testimage::{DATA, ImageBuilder};
+use arca_shared::protocol::boot::INTERFACE_VERSION;
+use arca_shared::protocol::layout::{IMAGE_BASE, PAGE_SIZE};
+use proptest::prelude::*;
+use std::ops::Range;
 
 const LOW: u64 = 16 << 20;
 

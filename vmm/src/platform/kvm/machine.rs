@@ -1,20 +1,18 @@
 //! The machine: guest memory, the doorbell, and what its vCPUs are made from.
 
-use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
-
-use arca_shared::protocol::register::Register;
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
-use nix::libc;
-use vmm_sys_util::eventfd::EventFd;
-
 use super::setup::{HostFeatures, Start};
 use super::vcpu::Vcpu;
 use super::{kvm_failed, uninterrupted};
 use crate::error::StartError;
 use crate::memory::GuestMemory;
 use crate::platform::clock::{GuestClock, counter_offset};
+use arca_shared::protocol::register::Register;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
+use nix::libc;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
+use vmm_sys_util::eventfd::EventFd;
 
 /// A machine under KVM. It must not outlive the memory that it was made with.
 pub struct KvmMachine {

@@ -14,9 +14,8 @@ pub use machine::KvmMachine;
 pub use setup::Start;
 pub use vcpu::{Vcpu, VcpuShared};
 
-use nix::libc;
-
 use crate::error::StartError;
+use nix::libc;
 
 /// Repeats a request to KVM for as long as signals interrupt it: making a
 /// machine is given up where one is pending.

@@ -1,15 +1,14 @@
 //! The state that a vCPU starts in: ring 3, long mode, at the image's entry.
 
-use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_fpu, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
-};
-use kvm_ioctls::{Kvm, VmFd};
-
 use super::vcpu::Vcpu;
 use super::{kvm_failed, uninterrupted};
 use crate::error::StartError;
 use crate::memory::paging;
 use crate::memory::tables;
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_fpu, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
+};
+use kvm_ioctls::{Kvm, VmFd};
 
 const CR0_PROTECTED: u64 = 1;
 const CR0_MONITOR_COPROCESSOR: u64 = 1 << 1;

@@ -1,12 +1,5 @@
 //! One vCPU: the state it starts in, and what happens when it leaves the guest.
 
-use std::sync::Arc;
-
-use arca_shared::protocol::layout::PAGE_SIZE;
-use arca_shared::protocol::register::{NO_DEADLINE, Register};
-use kvm_ioctls::{VcpuExit, VcpuFd};
-use nix::libc;
-
 use crate::crash::exception::PAGE_FAULT;
 use crate::crash::{Cause, CrashState, Registers};
 use crate::memory::GuestMemory;
@@ -15,6 +8,11 @@ use crate::platform::clock::GuestClock;
 use crate::platform::park::Parkers;
 use crate::platform::uart::Uart;
 use crate::vm::outcome::{Outcome, RunState};
+use arca_shared::protocol::layout::PAGE_SIZE;
+use arca_shared::protocol::register::{NO_DEADLINE, Register};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use nix::libc;
+use std::sync::Arc;
 
 /// What the vCPUs of a guest share.
 pub struct VcpuShared {

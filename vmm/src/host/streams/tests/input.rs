@@ -1,9 +1,8 @@
 //! Standard input.
 
+use super::*;
 use arca_shared::protocol::input_request::ReadRequest;
 use arca_shared::ring::RingHeader;
-
-use super::*;
 
 /// Asks for `len` bytes of standard input, as a guest does.
 fn ask(guest: &mut BidirectionalPipe, len: u32) {
@@ -101,7 +100,7 @@ impl<R: Read> Read for Held<R> {
 
 impl<R> Drop for Held<R> {
     fn drop(&mut self) {
-        // Relaxed: the thread is joined before it is looked at, or it is looked at
+        // Relaxed: the thread is joined before it is looked at, or it is read
         // again.
         self.1.store(true, Ordering::Relaxed);
     }
@@ -133,7 +132,7 @@ fn input_that_is_stopped_is_not_read_any_more() {
 /// What becomes of a guest of which `spoil` is done before its input comes.
 fn outcome_of(spoil: impl FnOnce(&mut BidirectionalPipe, &Arena)) -> Option<Outcome> {
     let (pipe, mut guest, arena) = pipe_in_arena();
-    // More than there is room for, so that the guest's cursor is looked at.
+    // More than there is room for, so that the guest's cursor is read.
     ask(&mut guest, PIPE_SIZE as u32);
     ask(&mut guest, 10);
     spoil(&mut guest, &arena);

@@ -1,9 +1,8 @@
 //! Standard output and the log.
 
-use std::cell::RefCell;
-
 use super::*;
 use crate::platform::uart::tests::Kept;
+use std::cell::RefCell;
 
 fn start(
     pipe: StandardPipe,
