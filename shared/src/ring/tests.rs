@@ -128,14 +128,14 @@ fn each_end_counts_its_own_bytes() {
     producer.write(&[7; 12]).expect("room");
     consumer.read(&mut [0; 5]).expect("data");
     assert_eq!((producer.written(), consumer.taken()), (12, 5));
-    // As of the last look, which was before the read.
+    // As of the last load, which was before the read.
     assert_eq!(producer.pending(), 12);
     assert_eq!(producer.free(), Ok(9));
     assert_eq!(producer.pending(), 7);
 }
 
 #[test]
-fn a_look_that_shows_enough_is_not_repeated() {
+fn a_cursor_that_shows_enough_is_not_loaded_again() {
     let (_memory, mut producer, mut consumer) = ring(16);
     producer.write(&[7; 4]).expect("room");
     assert_eq!(consumer.available(), Ok(4));
@@ -268,7 +268,7 @@ fn a_request_stands_whether_or_not_it_was_needed() {
 }
 
 #[test]
-fn a_write_cursor_past_the_ring_leaves_no_room_to_tell_of() {
+fn a_write_cursor_past_the_ring_leaves_no_room_to_notify_of() {
     let (memory, mut producer, consumer) = ring(16);
     assert_eq!(producer.arm_room(1), Ok(Arm::Ready));
     header(&memory).write_cursor.store(17, Ordering::Relaxed);
@@ -307,7 +307,7 @@ fn an_errno_for_the_other_ring_stands_in_its_header() {
     assert_eq!(Producer::new(ring).peer_errno(), 0);
 }
 
-/// Where the parts lie in the ring's data, and how long they are.
+/// Where the parts are in the ring's data, and how long they are.
 fn places(memory: &[u64], parts: Parts) -> [(usize, usize); 2] {
     let data = memory.as_ptr() as usize + RingHeader::SIZE;
     [parts.first, parts.second].map(|(address, len)| (address.as_ptr() as usize - data, len))

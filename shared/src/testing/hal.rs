@@ -44,7 +44,7 @@ const ENDLESS: u64 = 100_000;
 
 impl TestHal {
     /// A machine whose sleepers may poll for that long before they park.
-    pub(crate) fn looking_for(poll_limit: u64) -> Self {
+    pub(crate) fn polling_for(poll_limit: u64) -> Self {
         Self {
             poll_limit,
             ..Self::default()

@@ -73,7 +73,7 @@ impl Peer {
             matches!(requests[..], [(1, Request::Hello { .. })]),
             "{requests:?}"
         );
-        self.told();
+        self.take_marks();
         self.hal.events();
         session
     }
@@ -115,7 +115,7 @@ impl Peer {
             let put = reply.to_frame(id).put(control.outgoing());
             put.expect("room in the reply ring");
         });
-        self.tell(self.control);
+        self.signal(self.control);
     }
 
     /// The connection that a reply is about.
@@ -157,13 +157,13 @@ impl Peer {
             peer.reply(id, Self::connected(place));
         });
         let stream = session.connect(REMOTE.into()).expect("connects");
-        self.told();
+        self.take_marks();
         self.hal.events();
         (stream, end)
     }
 
     /// Marks a pipe's slot, and wakes the first sleeper that sleeps.
-    pub(crate) fn tell(&self, pipe: PipePlace) {
+    pub(crate) fn signal(&self, pipe: PipePlace) {
         let slot = Slot::from(ShmOffset(pipe.shm_offset));
         self.notify.to_guest().mark(slot);
         let asleep = (0..self.sleepers).find(|&vcpu| self.notify.vcpu(vcpu).claim_wake());
@@ -174,17 +174,17 @@ impl Peer {
 
     /// How many of these pipes' slots were marked since the last time; all marks
     /// are taken.
-    pub(crate) fn told(&self) -> Vec<Slot> {
+    pub(crate) fn take_marks(&self) -> Vec<Slot> {
         let mut slots = Vec::new();
         self.notify.to_monitor().take(|slot| slots.push(slot));
         slots
     }
 
     /// Whether that pipe's slot, and no other, was marked since the last time.
-    pub(crate) fn was_told_of(&self, pipe: PipePlace) -> bool {
-        let told = self.told();
-        assert!(told.len() <= 1, "{told:?}");
-        told == [Slot::from(ShmOffset(pipe.shm_offset))]
+    pub(crate) fn was_marked(&self, pipe: PipePlace) -> bool {
+        let marks = self.take_marks();
+        assert!(marks.len() <= 1, "{marks:?}");
+        marks == [Slot::from(ShmOffset(pipe.shm_offset))]
     }
 }
 

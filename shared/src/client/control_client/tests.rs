@@ -49,14 +49,14 @@ fn replies_are_always_waited_for() {
 }
 
 #[test]
-fn a_request_is_sent_and_told_of() {
+fn a_request_is_sent_and_marked() {
     let (peer, control) = control();
     let _call = control.call(ask());
     assert_eq!(peer.requests(), [(1, ask())]);
-    assert!(peer.was_told_of(peer.control));
+    assert!(peer.was_marked(peer.control));
     control.post(ask());
     assert_eq!(peer.requests(), [(2, ask())]);
-    assert!(peer.was_told_of(peer.control));
+    assert!(peer.was_marked(peer.control));
 }
 
 #[test]
@@ -120,10 +120,10 @@ fn dropped(request: Request) -> Vec<(u32, Request)> {
     let (peer, control) = control();
     let call = control.call(request);
     assert_eq!(peer.requests(), [(1, request)]);
-    peer.told();
+    peer.take_marks();
     drop(call);
     let requests = peer.requests();
-    assert_eq!(peer.told().len(), requests.len());
+    assert_eq!(peer.take_marks().len(), requests.len());
     requests
 }
 
@@ -148,11 +148,11 @@ fn a_call_may_be_given_up_and_is_still_answered() {
     let (peer, control) = control();
     let mut call = control.call(accept());
     peer.requests();
-    peer.told();
+    peer.take_marks();
     call.cancel();
     let cancel = Request::Cancel { request_id: 1 };
     assert_eq!(peer.requests(), [(0, cancel)]);
-    assert!(peer.was_told_of(peer.control));
+    assert!(peer.was_marked(peer.control));
     assert!(poll(&mut call).is_pending());
     peer.reply(1, Reply::AcceptErr(Errno::ECANCELED));
     peer.reactor.turn();
@@ -319,7 +319,7 @@ fn a_listener_that_closes_closes_what_was_kept_for_it() {
     }
     peer.reactor.turn();
     peer.requests();
-    peer.told();
+    peer.take_marks();
     control.close_listener(5);
     let close = Request::CloseListener { listener_id: 5 };
     assert_eq!(peer.requests(), [(0, close)]);
@@ -341,7 +341,7 @@ fn ended(end: impl FnOnce(&Arc<Peer>)) -> Error {
     assert!(wakes.poll(&mut call).is_pending());
     peer.requests();
     end(&peer);
-    peer.tell(peer.control);
+    peer.signal(peer.control);
     peer.reactor.turn();
     assert_eq!(wakes.count(), 1);
     let Poll::Ready(Err(error)) = poll(&mut call) else {
@@ -410,23 +410,23 @@ fn an_answer_that_was_there_before_the_end_is_given() {
 }
 
 #[test]
-fn a_monitor_that_waits_for_room_is_told_of_it() {
+fn a_monitor_that_waits_for_room_is_notified() {
     let (peer, control) = control();
     let mut call = control.call(ask());
-    peer.told();
+    peer.take_marks();
     peer.reply(1, Reply::OptionValue(7));
     peer.with_control(|end| {
         let replies = end.outgoing();
         assert_eq!(replies.arm_room(replies.capacity()), Ok(Arm::Armed));
     });
     peer.reactor.turn();
-    assert!(peer.was_told_of(peer.control));
+    assert!(peer.was_marked(peer.control));
     assert_eq!(value(&mut call), 7);
     let _call = control.call(ask());
-    peer.told();
+    peer.take_marks();
     peer.reply(2, Reply::OptionValue(7));
     peer.reactor.turn();
-    assert_eq!(peer.told(), [], "it does not wait now");
+    assert_eq!(peer.take_marks(), [], "it does not wait now");
 }
 
 /// A peer with control rings of 40 bytes, which three frames of 12 fill.
@@ -449,29 +449,29 @@ fn requests_wait_for_room_and_keep_their_order() {
     assert!(peer.with_control(|end| !end.incoming().should_notify_room(5)));
     assert_eq!(ids(&peer), [1, 2, 3]);
     assert!(peer.with_control(|end| end.incoming().should_notify_room(5)));
-    peer.told();
-    peer.tell(peer.control);
+    peer.take_marks();
+    peer.signal(peer.control);
     peer.reactor.turn();
-    assert!(peer.was_told_of(peer.control));
+    assert!(peer.was_marked(peer.control));
     assert_eq!(ids(&peer), [4, 5]);
-    peer.tell(peer.control);
+    peer.signal(peer.control);
     peer.reactor.turn();
-    assert_eq!(peer.told(), [], "nothing more to send");
+    assert_eq!(peer.take_marks(), [], "nothing more to send");
 }
 
 #[test]
 fn requests_that_still_find_no_room_go_on_waiting() {
     let (peer, control) = narrow();
     let _calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
-    peer.told();
-    peer.tell(peer.control);
+    peer.take_marks();
+    peer.signal(peer.control);
     peer.reactor.turn();
-    assert_eq!(peer.told(), [], "nothing was sent");
+    assert_eq!(peer.take_marks(), [], "nothing was sent");
     // A frame that waits is not overtaken by one that comes now.
     assert!(peer.with_control(|end| end.read(&mut [0; 12])).is_ok());
     let _sixth = control.call(ask());
     assert_eq!(ids(&peer), [2, 3, 4]);
-    peer.tell(peer.control);
+    peer.signal(peer.control);
     peer.reactor.turn();
     assert_eq!(ids(&peer), [5, 6]);
 }
@@ -482,7 +482,7 @@ fn requests_to_a_monitor_that_reads_no_more_are_dropped() {
     let _calls: Vec<_> = (0..5).map(|_| control.call(ask())).collect();
     assert_eq!(ids(&peer), [1, 2, 3]);
     peer.with_control(BidirectionalPipe::close_read);
-    peer.tell(peer.control);
+    peer.signal(peer.control);
     peer.reactor.turn();
     assert!(control.sender.lock().is_idle());
 }
@@ -512,7 +512,7 @@ fn an_invalid_cursor_of_the_request_ring_ends_the_session_for_all_that_wait() {
         if send {
             calls.push(control.call(ask()));
         } else {
-            peer.tell(peer.control);
+            peer.signal(peer.control);
             peer.reactor.turn();
         }
         assert_eq!(wakes.count(), 5, "each is told");

@@ -60,18 +60,18 @@ fn what_is_there_is_read_and_what_is_peeked_at_stays() {
 }
 
 #[test]
-fn a_monitor_that_waits_for_room_is_told_of_half_a_ring() {
+fn a_monitor_that_waits_for_room_is_notified_of_half_a_ring() {
     let (peer, end, mut theirs) = pipe();
     theirs.write(&[7; 64]).expect("room");
     assert_eq!(theirs.outgoing().arm_room(1), Ok(Arm::Armed));
     assert_eq!(end.try_read(&mut [0; 31]), Ok(31));
-    assert_eq!(peer.told(), []);
+    assert_eq!(peer.take_marks(), []);
     assert_eq!(end.try_peek(&mut [0; 8]), Ok(8));
-    assert_eq!(peer.told(), []);
+    assert_eq!(peer.take_marks(), []);
     assert_eq!(end.try_read(&mut [0; 1]), Ok(1));
-    assert!(peer.was_told_of(end.place()));
+    assert!(peer.was_marked(end.place()));
     assert_eq!(end.try_read(&mut [0; 8]), Ok(8));
-    assert_eq!(peer.told(), [], "told once");
+    assert_eq!(peer.take_marks(), [], "told once");
 }
 
 #[test]
@@ -178,16 +178,16 @@ fn a_broken_pipe_is_an_end_to_who_reads() {
 }
 
 #[test]
-fn a_write_takes_what_there_is_room_for_and_tells_of_it() {
+fn a_write_takes_what_there_is_room_for_and_notifies() {
     let (peer, end, mut theirs) = pipe();
     assert_eq!(end.try_write(&[]), Ok(0));
-    assert_eq!(peer.told(), []);
+    assert_eq!(peer.take_marks(), []);
     assert_eq!(end.try_write(&[7; 60]), Ok(60));
-    assert!(peer.was_told_of(end.place()));
+    assert!(peer.was_marked(end.place()));
     assert_eq!(end.try_write(&[7; 60]), Ok(4));
-    assert!(peer.was_told_of(end.place()));
+    assert!(peer.was_marked(end.place()));
     assert_eq!(end.try_write(&[7; 60]), os(Errno::EAGAIN));
-    assert_eq!(peer.told(), []);
+    assert_eq!(peer.take_marks(), []);
     assert_eq!(theirs.read(&mut [0; 99]), Ok(64));
 }
 
@@ -213,9 +213,9 @@ fn what_was_received_can_be_read_after_reading_was_shut_down() {
     theirs.write(b"received").expect("room");
     end.close_read();
     assert!(theirs.is_peer_read_closed() && !theirs.is_peer_write_closed());
-    assert!(peer.was_told_of(end.place()));
+    assert!(peer.was_marked(end.place()));
     end.close_read();
-    assert_eq!(peer.told(), [], "closed once");
+    assert_eq!(peer.take_marks(), [], "closed once");
     assert!(end.is_peer_write_closed());
     let mut buffer = [0; 5];
     for _ in 0..2 {
@@ -233,10 +233,10 @@ fn what_was_received_can_be_read_after_reading_was_shut_down() {
 fn a_closed_half_writes_no_more() {
     let (peer, end, mut theirs) = pipe();
     assert_eq!(end.try_write(b"last"), Ok(4));
-    peer.told();
+    peer.take_marks();
     end.close_write();
     assert!(theirs.is_peer_write_closed() && !theirs.is_peer_read_closed());
-    assert!(peer.was_told_of(end.place()));
+    assert!(peer.was_marked(end.place()));
     assert!(end.is_peer_read_closed());
     assert_eq!(end.try_write(b"more"), os(Errno::EPIPE));
     assert_eq!(theirs.read(&mut [0; 8]), Ok(4));
@@ -246,7 +246,7 @@ fn a_closed_half_writes_no_more() {
 
 /// Whether a handler is there for the pipe's slot.
 fn is_registered(peer: &Peer, place: PipePlace) -> bool {
-    peer.tell(place);
+    peer.signal(place);
     peer.reactor.turn()
 }
 
@@ -371,7 +371,7 @@ fn a_reader_waits_until_there_is_something() {
 }
 
 #[test]
-fn a_reader_that_looks_once_more_sees_what_came_between() {
+fn a_reader_that_arms_sees_what_came_between() {
     let (_peer, end, mut theirs) = pipe();
     assert_eq!(end.arm_data(), Arm::Armed);
     theirs.write(b"x").expect("room");
@@ -385,7 +385,7 @@ fn a_reader_that_looks_once_more_sees_what_came_between() {
 }
 
 #[test]
-fn a_writer_that_looks_once_more_sees_what_came_between() {
+fn a_writer_that_arms_sees_what_came_between() {
     let (_peer, end, mut theirs) = pipe();
     assert_eq!(end.arm_room(), Arm::Ready);
     assert_eq!(end.try_write(&[7; 64]), Ok(64));
@@ -446,7 +446,7 @@ fn a_blocking_read_parks_until_it_is_told() {
     let (place, other) = (end.place(), peer.clone());
     peer.hal.while_parked(move || {
         theirs.write(b"here").expect("room");
-        other.tell(place);
+        other.signal(place);
     });
     assert_eq!(end.read(&mut [0; 8], None), Ok(4));
     assert_eq!(
@@ -463,7 +463,7 @@ fn a_blocking_write_parks_until_it_is_told() {
     let (place, other) = (end.place(), peer.clone());
     peer.hal.while_parked(move || {
         assert_eq!(theirs.read(&mut [0; 99]), Ok(64));
-        other.tell(place);
+        other.signal(place);
     });
     assert_eq!(end.write(&[7; 9], None), Ok(9));
     assert_eq!(peer.hal.events(), [Event::Park(None), Event::Kick(0)]);
@@ -486,26 +486,26 @@ fn bytes_within_the_timeout_are_read() {
     let (place, other) = (end.place(), peer.clone());
     peer.hal.while_parked(move || {
         theirs.write(b"here").expect("room");
-        other.tell(place);
+        other.signal(place);
     });
     assert_eq!(end.read(&mut [0; 8], Some(50)), Ok(4));
     assert_eq!(peer.hal.events(), [Event::Park(Some(50)), Event::Kick(0)]);
 }
 
-/// How often a sleeper with much patience for looking looks in its next wait.
-fn looks(peer: &Arc<Peer>) -> usize {
-    let looks = core::sync::atomic::AtomicUsize::new(0);
+/// How often a sleeper polls in its next wait, where polling has paid off.
+fn checks(peer: &Arc<Peer>) -> usize {
+    let checks = core::sync::atomic::AtomicUsize::new(0);
     peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         false
     });
-    looks.into_inner()
+    checks.into_inner()
 }
 
-/// A pipe whose reader looks, ten times, before it parks.
-fn looking_pipe(capacity: u64) -> (Arc<Peer>, PipeEnd, BidirectionalPipe) {
-    let peer = Peer::new(TestHal::looking_for(100), 1, 64);
+/// A pipe whose reader polls, ten times, before it parks.
+fn polling_pipe(capacity: u64) -> (Arc<Peer>, PipeEnd, BidirectionalPipe) {
+    let peer = Peer::new(TestHal::polling_for(100), 1, 64);
     peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| false);
     for _ in 0..12 {
@@ -519,31 +519,31 @@ fn looking_pipe(capacity: u64) -> (Arc<Peer>, PipeEnd, BidirectionalPipe) {
 
 #[test]
 fn who_has_read_much_without_waiting_parks_at_once() {
-    let (peer, end, mut theirs) = looking_pipe(BULK as u64);
+    let (peer, end, mut theirs) = polling_pipe(BULK as u64);
     assert_eq!(end.arm_data(), Arm::Armed);
-    assert_eq!(looks(&peer), 11, "nothing was read");
+    assert_eq!(checks(&peer), 11, "nothing was read");
     let mut read = |len| {
         theirs.write(&std::vec![7; len]).expect("room");
         assert_eq!(end.try_read(&mut std::vec![0; len]), Ok(len));
     };
     read(BULK - 1);
     assert_eq!(end.arm_data(), Arm::Armed);
-    assert_eq!(looks(&peer), 11, "too little");
+    assert_eq!(checks(&peer), 11, "too little");
     read(BULK - 1);
     read(1);
     assert_eq!(end.arm_data(), Arm::Armed);
-    assert_eq!(looks(&peer), 1);
+    assert_eq!(checks(&peer), 1);
     assert_eq!(end.arm_data(), Arm::Armed);
-    assert_eq!(looks(&peer), 11, "counted anew");
+    assert_eq!(checks(&peer), 11, "counted anew");
 }
 
 #[test]
 fn who_waits_for_room_parks_at_once() {
-    let (peer, end, _theirs) = looking_pipe(64);
+    let (peer, end, _theirs) = polling_pipe(64);
     let wakes = Arc::new(Wakes::default());
     let mut waiting = poll_fn(|context| end.poll_write(context, &[7; 64]));
     assert!(wakes.poll(&mut waiting).is_ready());
-    assert_eq!(looks(&peer), 11);
+    assert_eq!(checks(&peer), 11);
     assert!(wakes.poll(&mut waiting).is_pending());
-    assert_eq!(looks(&peer), 1);
+    assert_eq!(checks(&peer), 1);
 }

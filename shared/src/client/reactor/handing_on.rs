@@ -82,18 +82,18 @@ impl TestHal {
     }
 }
 
-/// A future that is ready once it is told, and its waker by then.
+/// A future that is ready once it is signalled, and its waker by then.
 #[derive(Clone, Default)]
-struct Told(Arc<(AtomicBool, Mutex<Option<Waker>>)>);
+struct Signalled(Arc<(AtomicBool, Mutex<Option<Waker>>)>);
 
-impl Told {
-    fn tell(&self) {
+impl Signalled {
+    fn signal(&self) {
         self.0.0.store(true, Ordering::SeqCst);
         self.0.1.lock().take().expect("it was polled").wake();
     }
 }
 
-impl Future for Told {
+impl Future for Signalled {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -133,9 +133,9 @@ fn one_that_goes_on_with_its_own_hands_work_and_marks_on() {
     for (queued, marked) in [(true, false), (false, true), (false, false)] {
         let (hal, reactor) = TestHal::new();
         reactor.shared.notify.vcpu(2).prepare_sleep();
-        let (told, heard) = (Told::default(), Arc::new(Heard::default()));
+        let (signalled, heard) = (Signalled::default(), Arc::new(Heard::default()));
         reactor.register(Slot(7), heard.clone());
-        let (teller, waking) = (told.clone(), reactor.clone());
+        let (signaller, waking) = (signalled.clone(), reactor.clone());
         hal.on_park(move |hal, _| {
             // Its wake is spent on both.
             assert!(waking.shared.notify.vcpu(0).claim_wake(), "it sleeps");
@@ -143,9 +143,9 @@ fn one_that_goes_on_with_its_own_hands_work_and_marks_on() {
             if marked {
                 waking.shared.notify.to_guest().mark(Slot(7));
             }
-            teller.tell();
+            signaller.signal();
         });
-        reactor.block_on(told);
+        reactor.block_on(signalled);
         assert_eq!(hal.kicked(), if queued { [2].as_slice() } else { &[] });
         assert_eq!(heard.0.load(Ordering::SeqCst), marked);
     }
@@ -173,10 +173,10 @@ fn one_that_goes_on_with_its_own_leaves_no_timer_alone() {
             poll(timer.as_mut());
         }
         // Another one sleeps, with the timer or before it is set.
-        let (told, within) = (Told::default(), reactor.clone());
-        let teller = told.clone();
+        let (signalled, within) = (Signalled::default(), reactor.clone());
+        let signaller = signalled.clone();
         hal.on_park(move |hal, _| {
-            teller.tell();
+            signaller.signal();
             assert_eq!(hal.kicked(), [0]);
         });
         hal.on_park(move |hal, deadline| {
@@ -185,11 +185,11 @@ fn one_that_goes_on_with_its_own_leaves_no_timer_alone() {
             let mut timer = pin!(within.sleep_until(1000));
             if !attended {
                 poll(timer.as_mut());
-                // Told of it, and told no more.
+                // Woken for it, and for no more.
                 assert_eq!(hal.kicked(), [2]);
                 within.shared.notify.vcpu(2).prepare_sleep();
             }
-            within.block_on(told.clone());
+            within.block_on(signalled.clone());
             let handed = if attended { [].as_slice() } else { &[2] };
             assert_eq!(hal.kicked(), handed);
         });

@@ -21,9 +21,9 @@ impl Heard {
     }
 }
 
-/// A peer whose sleepers may look for that long.
-fn looking(poll_limit: u64) -> Arc<Peer> {
-    Peer::new(TestHal::looking_for(poll_limit), 1, 64)
+/// A peer whose sleepers may poll for that long.
+fn polling(poll_limit: u64) -> Arc<Peer> {
+    Peer::new(TestHal::polling_for(poll_limit), 1, 64)
 }
 
 fn set_clock(peer: &Peer, now: u64) {
@@ -40,10 +40,10 @@ fn a_monitor_that_sleeps_is_rung_for_and_one_awake_is_not() {
     peer.notify.monitor().prepare_sleep();
     peer.reactor.notify_monitor(Slot(3));
     assert_eq!(peer.hal.events(), [Event::Doorbell]);
-    assert_eq!(peer.told(), [Slot(3)]);
+    assert_eq!(peer.take_marks(), [Slot(3)]);
     peer.reactor.notify_monitor(Slot(4));
     assert_eq!(peer.hal.events(), []);
-    assert_eq!(peer.told(), [Slot(4)]);
+    assert_eq!(peer.take_marks(), [Slot(4)]);
     assert_eq!(peer.notify.counted(Counter::Doorbells), 1);
     assert_eq!(peer.notify.counted(Counter::Suppressed), 1);
 }
@@ -163,7 +163,7 @@ fn a_sleeper_parks_until_the_nearest_timer() {
 }
 
 #[test]
-fn a_sleeper_looks_at_all_it_sleeps_for_once_its_flag_is_up() {
+fn a_sleeper_checks_all_it_sleeps_for_once_its_flag_is_set() {
     let peer = Peer::simple();
     let sleeps = || peer.notify.vcpu(0).is_asleep();
     peer.reactor.wait(&sleeps);
@@ -195,119 +195,119 @@ fn park_for(peer: &Arc<Peer>, length: u64) {
 }
 
 #[test]
-fn a_sleeper_looks_after_a_short_sleep_and_not_after_a_long_one() {
-    let peer = looking(100);
+fn a_sleeper_polls_after_a_short_sleep_and_not_after_a_long_one() {
+    let peer = polling(100);
     park_for(&peer, 100);
     park_for(&peer, 99);
-    // It looks now, and finds something at the third look.
-    let looks = AtomicUsize::new(0);
+    // It polls now, and finds something the third time.
+    let checks = AtomicUsize::new(0);
     peer.reactor
-        .wait(&|| looks.fetch_add(1, Ordering::Relaxed) == 2);
-    assert_eq!(looks.load(Ordering::Relaxed), 3);
+        .wait(&|| checks.fetch_add(1, Ordering::Relaxed) == 2);
+    assert_eq!(checks.load(Ordering::Relaxed), 3);
     assert_eq!(peer.hal.events(), []);
     assert!(!peer.notify.vcpu(0).is_asleep(), "its flag was never up");
 }
 
 #[test]
-fn a_look_ends_at_its_limit_and_then_the_sleeper_parks() {
-    let peer = looking(100);
+fn a_poll_ends_at_its_limit_and_then_the_sleeper_parks() {
+    let peer = polling(100);
     park_for(&peer, 5);
     peer.hal.tick.store(10, Ordering::Relaxed);
     set_clock(&peer, 0);
     clock_reads(&peer);
-    let looks = AtomicUsize::new(0);
+    let checks = AtomicUsize::new(0);
     peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         false
     });
-    // The clock says 0 as the look begins, and 10 to 100 at the ten looks; then
-    // one look more once the flag is up.
-    assert_eq!(looks.load(Ordering::Relaxed), 11);
+    // The clock says 0 as the poll begins, and 10 to 100 at its ten checks; then
+    // comes one more once the flag is set.
+    assert_eq!(checks.load(Ordering::Relaxed), 11);
     assert_eq!(peer.hal.events(), [Event::Park(None)]);
     // In vain: the next time it parks at once.
-    looks.store(0, Ordering::Relaxed);
+    checks.store(0, Ordering::Relaxed);
     peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         false
     });
-    assert_eq!(looks.load(Ordering::Relaxed), 1);
+    assert_eq!(checks.load(Ordering::Relaxed), 1);
 }
 
 #[test]
-fn a_look_that_finds_something_earns_another() {
-    let peer = looking(100);
+fn a_poll_that_hits_earns_another() {
+    let peer = polling(100);
     park_for(&peer, 5);
     for _ in 0..12 {
         peer.reactor.wait(&|| true);
     }
     peer.hal.tick.store(10, Ordering::Relaxed);
-    // 4 lent and 12 earned: four looks in vain are paid for.
-    for look in 0..5 {
-        let looks = AtomicUsize::new(0);
+    // 4 lent and 12 earned: four misses are paid for.
+    for round in 0..5 {
+        let checks = AtomicUsize::new(0);
         peer.hal.while_parked(|| ());
         peer.reactor.wait(&|| {
-            looks.fetch_add(1, Ordering::Relaxed);
+            checks.fetch_add(1, Ordering::Relaxed);
             false
         });
-        let expected = if look < 4 { 11 } else { 1 };
-        assert_eq!(looks.load(Ordering::Relaxed), expected, "{look}");
+        let expected = if round < 4 { 11 } else { 1 };
+        assert_eq!(checks.load(Ordering::Relaxed), expected, "{round}");
     }
 }
 
 #[test]
-fn a_look_ends_at_the_nearest_timer() {
-    let peer = looking(100);
+fn a_poll_ends_at_the_nearest_timer() {
+    let peer = polling(100);
     park_for(&peer, 5);
     let mut timer = peer.reactor.sleep_until(1030);
     set_clock(&peer, 1000);
     assert!(Arc::new(Wakes::default()).poll(&mut timer).is_pending());
     peer.hal.tick.store(10, Ordering::Relaxed);
     peer.hal.events();
-    let looks = AtomicUsize::new(0);
+    let checks = AtomicUsize::new(0);
     peer.reactor.wait(&|| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         false
     });
-    // Looks at 1010, 1020 and 1030, and one more with the flag up; it is due, so
+    // Checks at 1010, 1020 and 1030, and one more with the flag set; it is due, so
     // that there is no park.
-    assert_eq!(looks.load(Ordering::Relaxed), 4);
+    assert_eq!(checks.load(Ordering::Relaxed), 4);
     assert_eq!(peer.hal.events(), []);
-    // That was no look in vain: the next goes its whole length.
+    // That was no miss: the next poll goes its whole length.
     drop(timer);
-    looks.store(0, Ordering::Relaxed);
+    checks.store(0, Ordering::Relaxed);
     peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         false
     });
-    assert_eq!(looks.load(Ordering::Relaxed), 11);
+    assert_eq!(checks.load(Ordering::Relaxed), 11);
 }
 
 #[test]
 fn who_is_patient_parks_at_once_the_next_time() {
-    let peer = looking(100);
+    let peer = polling(100);
     park_for(&peer, 5);
     peer.reactor.skip_next_poll();
     park_for(&peer, 5);
-    // And looks again the time after that.
+    // And polls again the time after that.
     peer.reactor.wait(&|| true);
     assert_eq!(peer.hal.events(), []);
 }
 
 #[test]
 fn a_sleep_that_was_chosen_says_nothing_about_looking() {
-    let peer = looking(100);
+    let peer = polling(100);
     peer.reactor.skip_next_poll();
     park_for(&peer, 5);
-    let looks = AtomicUsize::new(0);
+    let checks = AtomicUsize::new(0);
     peer.hal.while_parked(|| ());
     peer.reactor.wait(&|| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         false
     });
-    assert_eq!(looks.load(Ordering::Relaxed), 1, "it does not look yet");
+    assert_eq!(checks.load(Ordering::Relaxed), 1, "it does not poll yet");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn run<T>(
     let other = peer.clone();
     peer.hal.while_parked(move || {
         step();
-        other.tell(stream);
+        other.signal(stream);
     });
     peer.reactor.block_on(future)
 }

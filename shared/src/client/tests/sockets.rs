@@ -272,7 +272,7 @@ fn standard_streams_are_pipes_of_their_own() {
     peer.hal.while_parked(move || {
         assert_eq!(theirs.read(&mut [0; 60]), Ok(60));
         theirs.close_read();
-        other.tell(place);
+        other.signal(place);
     });
     // The rest is written once there is room, and then nobody reads.
     assert_eq!(writer.write_all(&[7; 65]), os(Errno::EPIPE));
@@ -297,14 +297,14 @@ fn standard_streams_are_pipes_of_their_own() {
         assert_eq!(request[..4], [7, 0, 0, 0]);
         theirs.outgoing().set_errno(Errno::EISDIR.0);
         theirs.close_write();
-        other.tell(place);
+        other.signal(place);
     });
     assert_eq!(reader.read(&mut [0; 7]), os(Errno::EISDIR));
     assert_eq!(reader.read(&mut [0; 7]), Ok(0));
 }
 
 #[test]
-fn a_flush_waits_until_all_is_taken_and_tells_why_it_will_not_be() {
+fn a_flush_waits_until_all_is_taken_and_says_why_it_will_not_be() {
     let peer = Peer::simple();
     let (place, mut theirs) = peer.pipe(64);
     let writer = StandardWriter::join(&peer.reactor, place).expect("a place");
@@ -314,9 +314,9 @@ fn a_flush_waits_until_all_is_taken_and_tells_why_it_will_not_be() {
     peer.hal.while_parked(move || {
         // Not all of it, then the rest.
         assert_eq!(theirs.read(&mut [0; 39]), Ok(39));
-        other.tell(place);
+        other.signal(place);
         assert_eq!(theirs.read(&mut [0; 39]), Ok(1));
-        other.tell(place);
+        other.signal(place);
     });
     assert_eq!(writer.flush(), Ok(()));
 
@@ -327,7 +327,7 @@ fn a_flush_waits_until_all_is_taken_and_tells_why_it_will_not_be() {
     peer.hal.while_parked(move || {
         theirs.outgoing().set_errno(Errno::ENOSPC.0);
         theirs.close_read();
-        other.tell(place);
+        other.signal(place);
     });
     assert_eq!(writer.flush(), os(Errno::ENOSPC));
     assert_eq!(writer.flush(), os(Errno::EPIPE));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// While the caller is parked, does that with the monitor's end and tells of it.
+/// While the caller is parked, does that with the monitor's end and signals it.
 fn meanwhile(
     connected: Connected,
     step: impl FnOnce(&mut BidirectionalPipe) + Send + 'static,
@@ -16,7 +16,7 @@ fn meanwhile(
     let (other, place) = (peer.clone(), stream.core.end.place());
     peer.hal.while_parked(move || {
         step(&mut theirs);
-        other.tell(place);
+        other.signal(place);
     });
     (peer, stream)
 }

@@ -112,7 +112,7 @@ fn only_what_was_touched_is_cleared_again() {
     let allocator = allocator(4);
     let layout = layout(4 * MIN_BLOCK);
     let region = allocator.allocate_zeroed(layout).expect("fits");
-    // SAFETY: inside the block; the last block is lied about below.
+    // SAFETY: inside the block; the last block is described wrongly below.
     unsafe {
         region.cast::<u8>().write(1);
         region.cast::<u8>().add(3 * MIN_BLOCK).write(2);
@@ -273,7 +273,7 @@ fn what_is_given_out_as_it_is_counts_as_touched() {
     let _first = allocator.allocate(half).expect("fits");
     let second = allocator.allocate(half).expect("fits");
     // SAFETY: inside the region, which was allocated with this layout; that
-    // nothing was touched is a lie.
+    // nothing was touched is untrue.
     unsafe {
         second.cast::<u8>().write_bytes(0xA5, second.len());
         allocator.release(second.cast(), half, &[]);
