@@ -6,9 +6,9 @@
 
 use arca_fuzz::Memory;
 use arca_shared::pipe::PipePlace;
+use arca_shared::pipe::{BidirectionalPipe, Side};
 use arca_shared::protocol::frame::{Frame, FrameError, MAX_FRAME};
 use arca_shared::protocol::message::{Reply, Request};
-use arca_shared::pipe::{BidirectionalPipe, Side};
 use libfuzzer_sys::fuzz_target;
 
 /// A ring that holds little more than the longest frame, so that frames wrap.

@@ -11,10 +11,10 @@
 use arca_fuzz::operation::Operation;
 use arca_fuzz::{Memory, telling};
 use arca_monitor::{Link, Monitor, MonitorConfig, MonitorHandle, VcpuWaker};
-use arca_shared::protocol::frame::{Frame, MAX_PAYLOAD};
-use arca_shared::protocol::message::{ConnectionReady, Reply, code};
 use arca_shared::notify::{NotifyArea, Slot};
 use arca_shared::pipe::{BidirectionalPipe, Side};
+use arca_shared::protocol::frame::{Frame, MAX_PAYLOAD};
+use arca_shared::protocol::message::{ConnectionReady, Reply, code};
 use arca_shared::ring::Close;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;

@@ -11,14 +11,14 @@
 //! # Ok::<(), arca_vmm::StartError>(())
 //! ```
 //!
-//! A [`Vm`] is built in numbered steps ([`vm`]) and run to an [`ExitStatus`].
+//! A [`Vm`] is built in numbered steps (`vm/mod.rs`) and run to an [`ExitStatus`].
 //! The VMM is the guest's firmware: the guest runs in ring 3 from its first
 //! instruction, takes no interrupts and talks to the VMM through one MMIO page.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`vm`] | [`Vm`] and [`VmHandle`]: from a configuration to an exit status |
-//! | [`error`] | [`StartError`]: why one could not start |
+//! | `vm` | [`Vm`] and [`VmHandle`]: from a configuration to an exit status |
+//! | `error` | [`StartError`]: why one could not start |
 //! | `memory` | what is in guest memory: image, tables, boot information |
 //! | `platform` | what carries a vCPU: KVM, and the devices of the MMIO page |
 //! | [`crash`] | [`CrashReport`]: what a crash looked like |
@@ -27,13 +27,13 @@
 
 pub mod cli;
 pub mod crash;
-pub mod error;
+mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod host;
 mod memory;
 mod platform;
-pub mod vm;
+mod vm;
 
 #[cfg(test)]
 mod machinetest;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`guest`] | building the guest programs |
 //! | [`run`] | `run`: boots a guest program |
-//! | [`demo`] | the host side of the `demo` program |
+//! | `demo` | the host side of the `demo` program |
 //! | [`test`] | `test`: proves it end to end |
 //! | [`bench`] | `bench`: runs the program that measures |
 //! | [`fuzz`] | `fuzz`: runs the fuzz targets |
@@ -15,7 +15,7 @@
 
 pub mod bench;
 pub mod cargo;
-pub mod demo;
+mod demo;
 pub mod fuzz;
 pub mod guest;
 mod progress;
