@@ -12,6 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod ending;
 mod leaving;
 
 struct Nobody;
@@ -32,11 +33,16 @@ struct World {
 
 /// A connection on the loopback, whose turns have that budget.
 fn world(budget: usize) -> World {
+    world_with(budget, CAPACITY)
+}
+
+/// As [`world`], with rings of that capacity.
+fn world_with(budget: usize, capacity: usize) -> World {
     let allocator = BuddyAllocator::new(test_arena(1 << 20));
     let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("room");
     let (policy, timeout) = (WakePolicy::new(Duration::ZERO), Duration::from_secs(60));
     let relay = Relay::new(Arc::new(notifier), policy, budget, timeout);
-    let size = RingSize::new(CAPACITY as u64).expect("a size");
+    let size = RingSize::new(capacity as u64).expect("a size");
     let region = PipeRegion::allocate(&allocator, size).expect("room");
     let join = |side| BidirectionalPipe::join(allocator.arena(), region.place(), side);
     let (ours, arca) = (join(Side::B).expect("ours"), join(Side::A).expect("ours"));
@@ -228,6 +234,20 @@ fn arca_is_told_of_half_a_ring_of_room() {
     assert!(!world.told());
     assert_eq!(world.on(EpollFlags::EPOLLOUT), TurnOutcome::Idle);
     assert!(world.told());
+}
+
+#[test]
+fn arca_that_waits_for_room_is_not_told_of_less_than_half_a_ring() {
+    let mut world = world(1000);
+    world.arca.write(&[7; CAPACITY]).expect("room");
+    assert_eq!(world.arca.outgoing().arm_room(1), Ok(Arm::Armed));
+    let mut sent = 0;
+    for told in [false, false, true] {
+        assert_eq!(world.run(), TurnOutcome::MoreToDo);
+        sent += 1000;
+        assert_eq!(world.relay.stats.bytes_to_tcp, sent);
+        assert_eq!(world.told(), told, "{sent} of {CAPACITY} bytes are free");
+    }
 }
 
 #[test]
