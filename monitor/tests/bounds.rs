@@ -268,3 +268,66 @@ fn a_storm_of_names_is_bounded_and_leaves_no_thread() {
     assert!(refused > 0);
     session.stop();
 }
+
+#[test]
+fn an_accept_that_has_ended_makes_room_for_another() {
+    let mut config = MonitorConfig::default();
+    config.limits.accepts = 1;
+    let mut session = Session::with(config, common::ARENA);
+    let (first, _) = session.peer.listen_anywhere();
+    let (second, local) = session.peer.listen_anywhere();
+    let accept = |listener_id| Request::Accept { listener_id };
+    let cancelled = session.peer.send(accept(first));
+    let refused = Reply::AcceptErr(Errno::EAGAIN);
+    assert_eq!(session.peer.ask(accept(second)), refused);
+    let cancel = Request::Cancel {
+        request_id: cancelled,
+    };
+    assert_eq!(session.peer.ask(cancel), Reply::Done);
+    let errno = Errno::ECANCELED;
+    assert_eq!(session.peer.reply(cancelled), Reply::AcceptErr(errno));
+    let closed = session.peer.send(accept(first));
+    let close = Request::CloseListener { listener_id: first };
+    assert_eq!(session.peer.ask(close), Reply::Done);
+    let errno = Errno::EBADF;
+    assert_eq!(session.peer.reply(closed), Reply::AcceptErr(errno));
+    for _ in 0..2 {
+        let id = session.peer.send(accept(second));
+        let _client = TcpStream::connect(local).expect("connects");
+        session.peer.accepted(id).close();
+    }
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn a_listener_that_waits_for_room_goes_on_when_another_is_closed() {
+    let mut config = MonitorConfig::default();
+    config.limits.connections = 1;
+    let mut session = Session::with(config, common::ARENA);
+    let some_turns = |session: &Session| {
+        let turns = session.handle.stats().epoll_turns;
+        until("some turns", || {
+            (session.handle.stats().epoll_turns > turns + 20).then_some(())
+        });
+    };
+    let listeners = [(); 2].map(|()| session.peer.listen_anywhere());
+    let accept = |listener_id| Request::Accept { listener_id };
+    let id = session.peer.send(accept(listeners[0].0));
+    let _client = TcpStream::connect(listeners[0].1).expect("connects");
+    let only = session.peer.accepted(id);
+    let waiting = listeners.map(|(id, _)| session.peer.send(accept(id)));
+    let _clients = listeners.map(|(_, local)| TcpStream::connect(local).expect("connects"));
+    some_turns(&session);
+    let listener_id = listeners[0].0;
+    let close = Request::CloseListener { listener_id };
+    assert_eq!(session.peer.ask(close), Reply::Done);
+    let closed = Reply::AcceptErr(Errno::EBADF);
+    assert_eq!(session.peer.reply(waiting[0]), closed);
+    some_turns(&session);
+    assert_eq!(session.peer.try_reply(waiting[1]), None);
+    only.close();
+    session.peer.accepted(waiting[1]).close();
+    session.expect_no_pipes();
+    session.stop();
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use arca_monitor::{Monitor, MonitorConfig, SessionEnd, Violation};
+use arca_monitor::{Monitor, MonitorConfig, PipeSizes, SessionEnd, Violation};
 use arca_shared::errno::Errno;
 use arca_shared::memory::ShmOffset;
 use arca_shared::notify::Slot;
@@ -344,4 +344,126 @@ fn a_guest_that_left_its_session_goes_on_with_its_standard_pipes() {
         let end = session.join().expect("no panic");
         assert_eq!(end, SessionEnd::Closed);
     }
+}
+
+#[test]
+fn the_replies_to_all_that_wait_fit_whatever_is_not_read() {
+    const WAITING: usize = 100;
+    let (largest, smallest) = (8 << 10, 8 << 10);
+    let config = MonitorConfig {
+        pipe_sizes: PipeSizes { largest, smallest },
+        ..MonitorConfig::default()
+    };
+    let mut session = Session::with(config, 4 << 20);
+    let (listener_id, local) = session.peer.listen_anywhere();
+    let accept = Request::Accept { listener_id };
+    let accepts = [(); WAITING].map(|()| session.peer.send(accept));
+    // Others, whose replies nobody reads, until no further one is taken.
+    let mut ids = 1 << 20..;
+    let mut frame = Request::Accept { listener_id: 99 }.to_frame(0);
+    let state = || {
+        let stats = session.handle.stats();
+        (stats.frames_in, stats.epoll_turns)
+    };
+    let (mut taken, mut turns) = state();
+    until("both rings to be full", || {
+        let put = frame.put(session.peer.control.outgoing()).is_ok();
+        if put {
+            frame.request_id = ids.next()?;
+        }
+        let (now_taken, now_turns) = state();
+        if put || now_taken != taken {
+            (taken, turns) = (now_taken, now_turns);
+        }
+        (now_turns > turns + 20).then_some(())
+    });
+    let _clients = [(); WAITING].map(|()| TcpStream::connect(local).expect("connects"));
+    until("all to be accepted", || {
+        (session.handle.stats().connections_in == WAITING as u64).then_some(())
+    });
+    for id in accepts {
+        session.peer.accepted(id).close();
+    }
+    session.expect_no_pipes();
+    session.stop();
+}
+
+#[test]
+fn a_reply_is_told_and_so_is_room_without_one() {
+    let mut session = Session::start();
+    let slot = Slot::from(session.peer.control.shm_offset());
+    let told = |peer: &Peer, what: &str| {
+        until(what, || {
+            let mut told = false;
+            peer.area.to_guest().take(|marked| told |= marked == slot);
+            told.then_some(())
+        });
+    };
+    session.peer.hello();
+    told(&session.peer, "the mark for the reply to hello");
+    let (listener_id, _) = session.peer.listen_anywhere();
+    told(&session.peer, "the mark for the reply to a listen");
+    // One that waits, so that there is no reply, and a part of another: the room
+    // is not the whole ring.
+    let wire = |request: Request, id| {
+        let mut wire = [0; 64];
+        let len = request.to_frame(id).encode(&mut wire).expect("fits");
+        wire[..len].to_vec()
+    };
+    let unknown = wire(Request::Accept { listener_id: 99 }, 901);
+    let (part, rest) = unknown.split_at(5);
+    let mut bytes = wire(Request::Accept { listener_id }, 900);
+    bytes.extend(part);
+    let requests = session.peer.control.outgoing();
+    // There is room now; the wish for it stays.
+    requests.arm_room(1).expect("no lies");
+    session.peer.send_bytes(&bytes);
+    session.peer.notify_control();
+    told(&session.peer, "the mark for the room");
+    session.peer.send_bytes(rest);
+    session.peer.notify_control();
+    told(&session.peer, "the mark for the reply");
+    let reply = session.peer.try_reply(901);
+    assert_eq!(reply, Some(Reply::AcceptErr(Errno::EBADF)));
+    assert_eq!(session.peer.try_reply(900), None);
+    session.stop();
+}
+
+#[test]
+fn a_hello_without_notification_leaves_the_polling_as_it_is() {
+    let mut session = Session::start();
+    let features = feature::ALL & !feature::NOTIFY;
+    let version = 1;
+    let hello = Request::Hello { version, features };
+    let reply = session.peer.ask(hello);
+    assert_eq!(reply, Reply::HelloOk { version, features });
+    // Neither marked nor rung.
+    for _ in 0..100 {
+        let accept = Request::Accept { listener_id: 99 };
+        let reply = session.peer.ask(accept);
+        assert_eq!(reply, Reply::AcceptErr(Errno::EBADF));
+    }
+    session.stop();
+}
+
+#[test]
+fn requests_and_replies_are_counted() {
+    let mut session = Session::start();
+    session.peer.hello();
+    let (listener_id, _) = session.peer.listen_anywhere();
+    let accept = Request::Accept { listener_id };
+    let [first, second] = [(); 2].map(|()| session.peer.send(accept));
+    let cancel = Request::Cancel { request_id: first };
+    assert_eq!(session.peer.ask(cancel), Reply::Done);
+    let close = Request::CloseListener { listener_id };
+    assert_eq!(session.peer.ask(close), Reply::Done);
+    for (id, errno) in [(first, Errno::ECANCELED), (second, Errno::EBADF)] {
+        assert_eq!(session.peer.reply(id), Reply::AcceptErr(errno));
+    }
+    let stats = || {
+        let stats = session.handle.stats();
+        (stats.frames_in, stats.frames_out)
+    };
+    until("six of each", || (stats() == (6, 6)).then_some(()));
+    session.stop();
 }

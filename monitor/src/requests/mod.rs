@@ -151,3 +151,63 @@ impl Requests {
         self.waiting.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::test_arena;
+    use arca_shared::memory::BuddyAllocator;
+    use arca_shared::pipe::{BidirectionalPipe, PipeRegion, RingSize, Side};
+    use arca_shared::protocol::frame::HEADER_LEN;
+
+    /// Capacity of the rings, in bytes.
+    const CAPACITY: usize = 4072;
+
+    /// Requests of which so many may wait, if their replies fit the ring.
+    fn requests(limit: usize) -> Requests {
+        let allocator = BuddyAllocator::new(test_arena(1 << 20));
+        let size = RingSize::new(CAPACITY as u64).expect("a size");
+        let region = PipeRegion::allocate(&allocator, size).expect("room");
+        let pipe = BidirectionalPipe::join(allocator.arena(), region.place(), Side::B);
+        Requests::new(ControlPipe::new(pipe.expect("ours"), region), limit)
+    }
+
+    #[test]
+    fn no_more_may_wait_than_their_replies_and_two_others_fit() {
+        let replies = CAPACITY / (HEADER_LEN + Reply::MAX_PAYLOAD);
+        for (limit, wanted) in [(0, 0), (3, 3), (usize::MAX, replies - 2)] {
+            let mut requests = requests(limit);
+            let mut count = 0;
+            while requests.may_wait() && count <= replies {
+                let ticket = requests.ticket(7);
+                requests.wait(ticket, Waiting::Accept(1));
+                count += 1;
+            }
+            assert_eq!(count, wanted, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_request_waits_until_it_is_answered_and_the_oldest_is_found() {
+        let mut requests = requests(10);
+        let tickets = [7, 8, 7].map(|request_id| {
+            let ticket = requests.ticket(request_id);
+            assert!(!requests.is_waiting(ticket));
+            requests.wait(ticket, Waiting::Accept(request_id));
+            ticket
+        });
+        let oldest = |requests: &Requests| requests.oldest(7).map(|(ticket, _)| ticket);
+        let mut stats = MonitorStats::default();
+        assert_eq!(oldest(&requests), Some(tickets[0]));
+        let reply = Reply::Done;
+        requests
+            .answer(tickets[0], &reply, &mut stats)
+            .expect("room");
+        assert_eq!(oldest(&requests), Some(tickets[2]));
+        let waiting = tickets.map(|ticket| requests.is_waiting(ticket));
+        assert_eq!((waiting, stats.frames_out), ([false, true, true], 1));
+        requests.forget_waiting();
+        assert_eq!(oldest(&requests), None);
+        assert!(!requests.is_waiting(tickets[1]));
+    }
+}
