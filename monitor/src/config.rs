@@ -30,9 +30,9 @@ pub struct MonitorConfig {
     /// How long that may take in all, whatever progress there is: a peer that
     /// takes a byte now and then holds nothing up for ever.
     pub drain_limit: Duration,
-    /// How long the monitor looks, before it sleeps, for the answer of a guest that
-    /// was awake when it was told something. Zero is not at all; a millisecond is the
-    /// most, because nothing else is looked at meanwhile.
+    /// How long the monitor polls, before it sleeps, for the answer of a guest that
+    /// was awake when it was notified. Zero is not at all; a millisecond is the most,
+    /// because nothing else is served meanwhile.
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
     /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at

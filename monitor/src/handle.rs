@@ -28,8 +28,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// What is wanted, as a wake that was consumed tells. What the guest wrote
-    /// before that was wanted is seen.
+    /// What is requested; to be read when a wake was consumed. What the guest wrote
+    /// before the request is seen.
     pub(crate) fn stop_request(&self) -> StopRequest {
         const FINISH: u8 = StopRequest::Finish as u8;
         const STOP: u8 = StopRequest::Stop as u8;

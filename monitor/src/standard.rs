@@ -161,7 +161,7 @@ impl StandardPipe {
             return Ok(0);
         }
         loop {
-            // Both are looked at before the ring: what was put before them is
+            // Both are read before the ring: what was put before them is
             // then seen.
             let over = self.standard.has_ended() | self.pipe.is_peer_write_closed();
             match self.pipe.incoming().peek(buf) {
@@ -180,7 +180,7 @@ impl StandardPipe {
         }
     }
 
-    /// Takes `len` bytes, which were looked at before, and tells a guest that
+    /// Takes `len` bytes, which were peeked before, and notifies a guest that
     /// waits for room, or for its bytes to be taken.
     pub fn consume(&mut self, len: usize) {
         let incoming = self.pipe.incoming();

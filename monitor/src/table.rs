@@ -1,4 +1,4 @@
-//! Things with an id: a table whose ids tell a stale one from its successor.
+//! Things with an id: a table whose ids distinguish a stale one from its successor.
 
 /// A table of at most so many values. An id is an index in its low bits and a
 /// generation above, which is never 0, so no id is 0.
@@ -73,7 +73,7 @@ impl<T> Table<T> {
             .flatten()
     }
 
-    /// As [`Table::get_mut`], to look.
+    /// As [`Table::get_mut`], to read.
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let (index, generation) = self.index(id);
         let entry = self.entries.get(index)?;

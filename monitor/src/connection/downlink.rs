@@ -12,7 +12,7 @@ use std::net::Shutdown;
 pub(crate) enum Downlink {
     /// They go into ring B.
     Open,
-    /// TCP has come to its end, and Arca is told once it has read all of ring B:
+    /// TCP has come to its end, and Arca is notified once it has read all of ring B:
     /// a draft peer that sees the flag first may lose the last bytes.
     Ending,
     /// There are no more, or Arca does not want them.
@@ -97,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// TCP has come to its end: tells Arca, a draft peer only once it has read
+    /// TCP has come to its end: notifies Arca, a draft peer only once it has read
     /// everything.
     fn end_downlink(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
         let unread = self.to_arca.free()? < self.to_arca.capacity();

@@ -23,9 +23,9 @@ pub(super) enum Leaving {
 }
 
 impl Connection {
-    /// Whether Arca closed an end with the wish for an abortive close.
+    /// Whether Arca closed an end with a request for an abortive close.
     pub(super) fn wants_abort(&mut self) -> bool {
-        // Both flags are looked at, each before the errno that it publishes.
+        // Both flags are read, each before the errno that it publishes.
         let closed = self.from_arca.is_writer_closed() | self.to_arca.is_reader_closed();
         closed && self.socket.is_some() && self.from_arca.errno() != 0
     }
@@ -63,7 +63,7 @@ impl Connection {
                 if self.to_arca.free()? < self.to_arca.capacity() {
                     return self.abort(relay);
                 }
-                // A look at what is still in the kernel, if ring A is not drained
+                // What is still in the kernel is checked, if ring A is not drained
                 // in this turn already: then the kernel's own close sees to it.
                 self.ready.readable = self.from_arca.available()? > 0;
             }
@@ -119,8 +119,8 @@ impl Connection {
         }
     }
 
-    /// Looks for an error that no receive will report, because nothing more is
-    /// received: an Arca that only writes, and may wait for room, is told.
+    /// Checks for an error that no receive will report, because nothing more is
+    /// received: an Arca that only writes, and may wait for room, learns of it.
     pub(super) fn check_error(&mut self, relay: &mut Relay) {
         if !self.ready.failed || self.downlink == Downlink::Open || self.uplink != Uplink::Open {
             return;
@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// Arca stored a cursor that cannot be true: resets this connection, and
-    /// looks at nothing but its flags from now on.
+    /// reads nothing but its flags from now on.
     pub(super) fn fail_protocol(&mut self, invalid: InvalidCursor, relay: &mut Relay) {
         self.protocol_error = true;
         self.store_errno(Errno::EPROTO, relay);
@@ -149,7 +149,7 @@ impl Connection {
     }
 
     /// Resets the connection, whatever Arca still wants: the session is over. An
-    /// Arca that outlives it is told.
+    /// Arca that outlives it finds the flags set, and an errno.
     pub(crate) fn end_session(&mut self, relay: &mut Relay) {
         if let Some(socket) = self.socket.take() {
             sys::reset_on_close(&socket);

@@ -30,11 +30,11 @@
 //!
 //! Two closed ends are not yet a closed connection: after shutdown(Read) and
 //! shutdown(Write) a program may let its peer read in peace, and what it has not
-//! read itself counts for nothing. [`Leaving`] tells the two apart.
+//! read itself counts for nothing. [`Leaving`] distinguishes the two.
 //!
 //! The errno goes to header B, before the flag that reports it, and the first
 //! one stays. The region is freed when the socket is closed and all four flags
-//! of the pipe are set, and not before: only then does nobody look at it again.
+//! of the pipe are set, and not before: only then does nobody touch it again.
 //!
 //! Each of the two calls that move data names the ring's own memory, and the
 //! cursors move only after it returned: no region is freed, and no room given,
@@ -115,7 +115,7 @@ pub(crate) struct Connection {
     leaving: Leaving,
     /// The kernel gives the peer up if it takes nothing for long.
     bounded: bool,
-    /// Arca broke a rule of the pipe: its cursors are not looked at again.
+    /// Arca broke a rule of the pipe: its cursors are not read again.
     protocol_error: bool,
     /// Arca is gone: both ends count as closed by it.
     orphaned: bool,

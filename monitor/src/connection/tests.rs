@@ -66,7 +66,7 @@ impl World {
         self.connection.run(&mut self.relay)
     }
 
-    /// Tells of these events, and gives the connection its turn.
+    /// Reports these events, and gives the connection its turn.
     fn on(&mut self, events: EpollFlags) -> TurnOutcome {
         self.connection.on_events(events);
         self.run()
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// Whether the guest was told of something in the slot since the last time.
+    /// Whether the guest was notified since the last time.
     fn told(&mut self) -> bool {
         let mut told = false;
         let area = self.relay.notifier.area().clone();
@@ -270,7 +270,7 @@ fn both_streams_end_in_order() {
     world.arrived(4);
     let ended = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
     assert_eq!(world.on(ended), TurnOutcome::Idle);
-    // A draft peer is told of the end once it has read everything.
+    // A draft peer is notified of the end once it has read everything.
     assert!(!world.arca.is_peer_write_closed());
     assert_eq!(world.arca.read(&mut [0; 9]), Ok(4));
     assert!(world.arca.incoming().should_notify_room(1));

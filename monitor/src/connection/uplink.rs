@@ -13,7 +13,7 @@ pub(crate) enum Uplink {
     /// They are sent.
     Open,
     /// The socket takes no more: they are dropped, so that a writer that does
-    /// not look at the flag still comes to its end, until Arca closes its writer.
+    /// not read the flag still comes to its end, until Arca closes its writer.
     Discarding,
     /// There are no more.
     Done,
@@ -33,7 +33,7 @@ impl Burst {
     /// So many bytes are full segments, with a short one at their end.
     const LONG: usize = 64 << 10;
     /// What a program writes in one call may come in so many pieces after a long
-    /// one: as the ring filled, and as it was looked at.
+    /// one: as the ring filled, and as it was read.
     const MAX_FOLLOWERS: u8 = 4;
 
     /// Takes note of a piece that was sent; whether the kernel is to keep nothing
@@ -142,7 +142,7 @@ impl Connection {
         }
     }
 
-    /// Gives room back, and tells an Arca that waits for it.
+    /// Gives room back, and notifies an Arca that waits for it.
     fn consume(&mut self, len: usize, relay: &mut Relay) {
         self.from_arca.consume(len);
         let enough = self.from_arca.capacity() / 2;
@@ -152,7 +152,7 @@ impl Connection {
     }
 
     /// Whether Arca has written its last byte and all is taken. The flag is
-    /// looked at before the ring.
+    /// read before the ring.
     fn is_drained(&mut self) -> Result<bool, InvalidCursor> {
         Ok(self.writer_gone() && self.from_arca.available()? == 0)
     }
@@ -172,7 +172,7 @@ impl Connection {
 
     /// Drops what is in ring A; whether there is more that could be dropped.
     fn discard(&mut self, relay: &mut Relay) -> Result<bool, InvalidCursor> {
-        // The flag is looked at before the ring.
+        // The flag is read before the ring.
         let over = self.writer_gone();
         let len = self.from_arca.available()?;
         if len > 0 {

@@ -34,7 +34,8 @@ pub(crate) struct Connections {
     queue: VecDeque<u32>,
     /// The connection of each slot; 0 where there is none.
     slots: Vec<u32>,
-    /// A connection, a region or a descriptor was freed, and nobody was told of it.
+    /// A connection, a region or a descriptor was freed, and no listener that waits for room was
+    /// resumed since.
     room_freed: bool,
     /// Last: every pipe above lies in one.
     regions: Regions,
@@ -321,7 +322,7 @@ impl Connections {
         self.regions.end_all_rests();
     }
 
-    /// The peer said hello: it looks at no region again that it gave back.
+    /// The peer said hello: it touches no region again that it gave back.
     pub(crate) fn end_all_rests(&mut self) {
         self.regions.end_all_rests();
     }

@@ -2,7 +2,7 @@
 //! again.
 //!
 //! A peer written against the draft touches a pipe once more after it has set its
-//! last flag in it: it stores reader_closed again, and looks whether all four are
+//! last flag in it: it stores reader_closed again, and checks whether all four are
 //! set. Both follow the flag at once, unless the peer's thread is not run just
 //! then. So a region that such a peer gives back rests for a second, and its flags
 //! stay as they are. Two things end the rest of the oldest sooner:
@@ -41,7 +41,7 @@ pub(crate) struct Regions {
     resting_bytes: u64,
 }
 
-/// A freed region that its peer may still look at.
+/// A freed region that its peer may still touch.
 struct Resting {
     region: PipeRegion,
     since: Instant,
@@ -114,7 +114,7 @@ impl Regions {
     }
 
     /// Takes back a region after use. `rest`: the peer is one that may still
-    /// look at it.
+    /// touch it.
     pub(crate) fn free(&mut self, region: PipeRegion, rest: bool) {
         self.forget(&region);
         if rest {
@@ -146,8 +146,8 @@ impl Regions {
         Some(())
     }
 
-    /// Lets every resting region go: the peer said hello, so it does not look
-    /// at a region again.
+    /// Lets every resting region go: the peer said hello, so it does not
+    /// touch a region again.
     pub(crate) fn end_all_rests(&mut self) {
         self.resting.clear();
         self.resting_bytes = 0;

@@ -131,8 +131,8 @@ impl Monitor {
                         self.resume_connect(id)?;
                     }
                 }
-                // Nothing else reads the request: a wake that was consumed has always
-                // been heard.
+                // Nothing else reads the request: whoever consumes a wake has always
+                // read what it was for.
                 Source::Wake => self.stop = self.shared.stop_request(),
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The threads that do it are the process's (`pool.rs`); a session has its share of
 //! them, and a limit on the names that it asks for at a time. What they find comes
-//! back over a channel, and an eventfd tells the event loop.
+//! back over a channel, and an eventfd wakes the event loop.
 
 mod pool;
 
@@ -48,7 +48,7 @@ impl Resolver {
         })
     }
 
-    /// The eventfd that tells of news.
+    /// The eventfd that is signalled when there is news.
     pub(crate) fn eventfd(&self) -> &EventFd {
         &self.eventfd
     }
@@ -93,7 +93,7 @@ mod tests {
     /// No test waits longer for anything.
     const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// Looks until something is as wanted.
+    /// Polls until something is as wanted.
     #[track_caller]
     fn until(what: &str, mut look: impl FnMut() -> bool) {
         let end = Instant::now() + DEADLINE;

@@ -36,7 +36,7 @@ pub(crate) struct Job {
     pub(crate) port: u16,
 }
 
-/// What a session hears.
+/// What a session receives.
 pub(crate) enum News {
     /// What became of a name.
     Resolved {
@@ -49,7 +49,7 @@ pub(crate) enum News {
     NoThread(io::Error),
 }
 
-/// Where a session hears it. The descriptor is open only while the session is: a
+/// Where a session receives it. The descriptor is open only while the session is: a
 /// thread that is still in the system's resolver then holds it no more.
 #[derive(Clone)]
 pub(crate) struct Report {
@@ -59,7 +59,7 @@ pub(crate) struct Report {
 
 impl Report {
     fn send(&self, news: News) {
-        // A session that has ended hears nothing, and needs to hear nothing.
+        // A session that has ended receives nothing, and needs nothing.
         if let Some(eventfd) = self.eventfd.upgrade()
             && self.news.send(news).is_ok()
         {
