@@ -102,9 +102,9 @@ macro_rules! common {
                 self.0.close_read();
             }
 
-            /// Whether both rings are closed by both sides. After this side's last
-            /// flag that is a look at a region that was given away: not to be
-            /// taken in a session that has said hello.
+            /// Whether both rings are closed by both sides. Not to be called in a
+            /// session that has said hello once this side has set its last flag: the
+            /// region may be another pipe's by then.
             pub fn is_closed(&mut self) -> bool {
                 self.0.0.is_closed()
             }
