@@ -1,6 +1,8 @@
 //! A connection that is reset, fails, or ends with its session.
 
 use super::*;
+use nix::poll::{PollFd, PollFlags, poll};
+use std::os::fd::AsFd;
 
 #[test]
 fn an_errno_with_both_flags_is_an_abort() {
@@ -99,4 +101,37 @@ fn what_went_through_the_rings_is_what_was_touched() {
     assert_eq!(world.run(), TurnOutcome::Closed);
     // The beginning of each half of the region.
     assert_eq!(world.connection.into_region().touched(), 2 * 4096);
+}
+
+#[test]
+fn what_came_before_a_reset_is_read_to_its_end() {
+    let mut world = world(1 << 20);
+    world.peer.write_all(&[8; 5000]).expect("open");
+    world.arrived(5000);
+    socket2::SockRef::from(&world.peer)
+        .set_linger(Some(Duration::ZERO))
+        .expect("a socket");
+    let World {
+        mut relay,
+        mut connection,
+        mut arca,
+        peer,
+    } = world;
+    drop(peer);
+    let socket = connection.socket().expect("open").as_fd();
+    // Nothing but errors is waited for.
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    assert_eq!(poll(&mut polled, 20_000u16), Ok(1), "no reset");
+    connection.on_events(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+    assert_eq!(connection.run(&mut relay), TurnOutcome::Idle);
+    assert_eq!(
+        relay.stats.bytes_from_tcp, CAPACITY as u64,
+        "ring B is full"
+    );
+    assert_eq!(arca.incoming().errno(), 0);
+    assert_eq!(arca.read(&mut [0; 5000]), Ok(CAPACITY));
+    assert_eq!(connection.run(&mut relay), TurnOutcome::Idle);
+    assert_eq!(relay.stats.bytes_from_tcp, 5000);
+    assert_eq!(arca.incoming().errno(), Errno::ECONNRESET.0);
+    assert_eq!(arca.read(&mut [0; 5000]), Ok(5000 - CAPACITY));
 }
