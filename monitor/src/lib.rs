@@ -65,6 +65,7 @@ pub use error::{LinkError, MonitorError};
 pub use handle::MonitorHandle;
 pub use link::Link;
 pub use monitor::{Dispatch, Monitor, Progress, SessionEnd, Undelivered};
+pub use options::kernel_options;
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
 pub use standard::{StandardHandle, StandardPipe};
 pub use stats::MonitorStats;

@@ -7,6 +7,8 @@
 //! bytes it is about.
 
 use super::Role;
+use std::collections::BTreeSet;
+
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use nix::libc;
 use seccompiler::{
@@ -55,39 +57,32 @@ const SOCKETS: [libc::c_long; 10] = [
     libc::SYS_shutdown,
 ];
 
-/// Level and name of the options that the relay sets: those that Arca may set,
-/// and what its own work needs.
-pub(super) const SET_OPTIONS: [(i32, i32); 13] = [
-    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-    (libc::SOL_SOCKET, libc::SO_LINGER),
-    (libc::SOL_SOCKET, libc::SO_RCVBUF),
-    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
-    (libc::SOL_SOCKET, libc::SO_SNDBUF),
-    (libc::IPPROTO_IP, libc::IP_TTL),
-    (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
-    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
-    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
-];
+/// Level and name of an option.
+type SocketOption = (i32, i32);
 
-/// Level and name of the options that the relay reads.
-pub(super) const GET_OPTIONS: [(i32, i32); 12] = [
-    (libc::SOL_SOCKET, libc::SO_DOMAIN),
-    (libc::SOL_SOCKET, libc::SO_ERROR),
-    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-    (libc::SOL_SOCKET, libc::SO_RCVBUF),
-    (libc::SOL_SOCKET, libc::SO_SNDBUF),
-    (libc::IPPROTO_IP, libc::IP_TTL),
-    (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
-    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
-];
+/// Reading it clears the socket's error.
+const ERROR: SocketOption = (libc::SOL_SOCKET, libc::SO_ERROR);
+
+/// The options that the relay sets: those that Arca may set, and what its own work
+/// needs.
+pub(super) fn set_options() -> BTreeSet<SocketOption> {
+    let own = [
+        (libc::SOL_SOCKET, libc::SO_LINGER),
+        (libc::SOL_SOCKET, libc::SO_RCVBUF),
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    ];
+    let arca = arca_monitor::kernel_options().filter(|&option| option != ERROR);
+    arca.chain(own).collect()
+}
+
+/// The options that the relay reads.
+pub(super) fn get_options() -> BTreeSet<SocketOption> {
+    let own = [(libc::SOL_SOCKET, libc::SO_DOMAIN), ERROR];
+    arca_monitor::kernel_options().chain(own).collect()
+}
 
 /// The type of KVM's requests.
 const KVM: u64 = 0xae;
@@ -188,8 +183,9 @@ fn tcp() -> Result<Vec<Call>, BackendError> {
             ])?);
         }
     }
-    let options = |options: &[(i32, i32)]| {
-        let option = |&(level, name): &(i32, i32)| rule([is(1, level as u64), is(2, name as u64)]);
+    let options = |options: BTreeSet<SocketOption>| {
+        let option =
+            |&(level, name): &SocketOption| rule([is(1, level as u64), is(2, name as u64)]);
         options.iter().map(option).collect::<Result<Vec<_>, _>>()
     };
     let sent = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
@@ -199,8 +195,8 @@ fn tcp() -> Result<Vec<Call>, BackendError> {
     let message = |flags: i32| Ok(vec![rule([masked(2, !flags, 0)])?]);
     Ok(vec![
         (libc::SYS_socket, sockets),
-        (libc::SYS_setsockopt, options(&SET_OPTIONS)?),
-        (libc::SYS_getsockopt, options(&GET_OPTIONS)?),
+        (libc::SYS_setsockopt, options(set_options())?),
+        (libc::SYS_getsockopt, options(get_options())?),
         (libc::SYS_sendto, stream(sent)?),
         (libc::SYS_recvfrom, stream(received)?),
         (libc::SYS_sendmsg, message(sent)?),

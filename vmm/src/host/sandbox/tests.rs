@@ -1,6 +1,6 @@
 //! What each role is denied, and what it is not.
 
-use super::calls::{GET_OPTIONS, KVM_REQUESTS, SET_OPTIONS};
+use super::calls::{KVM_REQUESTS, get_options, set_options};
 use super::*;
 use nix::libc;
 use std::collections::BTreeMap;
@@ -158,8 +158,8 @@ fn the_relay_has_the_options_it_uses_and_no_other() {
         284,
     ];
     for (call, used) in [
-        (libc::SYS_setsockopt, &SET_OPTIONS[..]),
-        (libc::SYS_getsockopt, &GET_OPTIONS[..]),
+        (libc::SYS_setsockopt, set_options()),
+        (libc::SYS_getsockopt, get_options()),
     ] {
         for level in levels {
             let open: Vec<i32> = inside(Role::Relay, || {
