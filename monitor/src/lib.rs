@@ -8,7 +8,7 @@
 //!
 //! Where to find what:
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | `monitor` | the monitor: its event loop, what each request does, the end of a session |
 //! | `requests` | the control pipe, and the requests that wait for their reply |

@@ -18,14 +18,14 @@
 //! |---|---|---|
 //! | Arca closed its writer, ring A is drained | shutdown(Write), close_read(A): Done | |
 //! | TCP end of stream | | close_write(B): Done |
-//! | Arca closed its reader | | close_write(B), shutdown(Read): Done |
+//! | Arca closed its reader | | close_write(B), shutdown(Read): Done; what comes later is not delivered |
 //! | a send fails | errno, close_read(A): Discarding | reads on, what the kernel still has |
 //! | a receive fails | errno, close_read(A): Discarding | close_write(B): Done; the socket is closed |
 //! | Arca shut both ends down | drains ring A, then closes the socket in order: Done | close_write(B): Done |
 //! | Arca closed the connection | drains ring A, then closes the socket: Done | close_write(B): Done |
 //! | ... and bytes are unread, or come | what the socket takes at once is sent, then a reset | Done |
-//! | either, and the peer takes nothing for the orphan timeout | the socket is closed, what is left dropped: Done | Done |
-//! | Arca closed an end with an errno in header A | the same | Done |
+//! | Arca closed an end with an errno in header A | the same: what the socket takes at once, then a reset | Done |
+//! | Arca shut down or closed, and the peer takes nothing for the orphan timeout | the socket is closed, what is left dropped: Done | Done |
 //! | a cursor that cannot be true | a reset, EPROTO, close_read(A): Done | close_write(B): Done |
 //!
 //! Two closed ends are not yet a closed connection: after shutdown(Read) and

@@ -9,7 +9,7 @@
 //! - If the last one carried much and nobody waits for the next, it is sent no sooner
 //!   than a pause after the last one, and carries all that comes in between.
 //!
-//! A vCPU that is awake finds marks by itself: it is sent no wake.
+//! Where no vCPU sleeps, no wake is sent: one that is awake finds marks by itself.
 
 use super::notifier::GuestNotifier;
 use super::policy::WakePolicy;
@@ -130,7 +130,8 @@ impl WakeCoalescer {
         self.request_response = false;
     }
 
-    /// How long until the deferred wake is due; `None` if there is none.
+    /// How long an idle monitor may sleep before the deferred wake is due; `None` if
+    /// there is none.
     pub(crate) fn until_due(&self) -> Option<Duration> {
         self.deferred?;
         Some(self.pause().unwrap_or_default())

@@ -18,8 +18,8 @@ pub trait VcpuWaker: Send + Sync {
     fn wake(&self, vcpu: usize);
 }
 
-/// Marks slots for the guest and wakes one of its vCPUs if one sleeps. Shared by the monitor's thread and the threads of the
-/// standard pipes.
+/// Marks slots for the guest and wakes one of its vCPUs if one sleeps. Shared by the
+/// monitor's thread and the threads of the standard pipes.
 pub(crate) struct GuestNotifier {
     area: NotifyArea,
     waker: Arc<dyn VcpuWaker>,
@@ -94,7 +94,7 @@ impl GuestNotifier {
         self.area.offset()
     }
 
-    /// Marks a slot, and wakes a vCPU at once if all that could act on the mark sleep.
+    /// Marks a slot, and wakes a vCPU at once if one sleeps.
     pub(crate) fn mark_and_wake(&self, slot: Slot) {
         if self.mark(slot) {
             self.wake();

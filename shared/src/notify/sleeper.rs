@@ -21,8 +21,8 @@ impl<'a> Sleeper<'a> {
     /// Sets the flag. Before it sleeps, the sleeper checks once more everything that
     /// it would sleep for.
     pub fn prepare_sleep(&self) {
-        // A swap, not a store: it comes after every sender's swap that it does
-        // not undo. Release: pairs with the Acquire in `is_asleep`; what the sleeper
+        // A swap, not a store: in the order of this word's changes it stands after
+        // every sender's swap that it does not overwrite. Release: pairs with the Acquire in `is_asleep`; what the sleeper
         // wrote about its sleep before is seen with the flag. The fence pairs with
         // the one in `is_asleep`.
         self.0.swap(ASLEEP, Ordering::Release);

@@ -25,9 +25,9 @@ const PLANTS: [Plant; 5] = [
     // A count is taken down twice: an underflow.
     Plant {
         target: "session",
-        file: "monitor/src/monitor/dispatch.rs",
-        right: "self.waiting_accepts -= 1;\n                Reply::AcceptErr(Errno::ECANCELED)",
-        wrong: "self.waiting_accepts -= 2;\n                Reply::AcceptErr(Errno::ECANCELED)",
+        file: "monitor/src/listeners/mod.rs",
+        right: "&& listener.remove_wait(ticket)\n        {\n            self.waiting -= 1;",
+        wrong: "&& listener.remove_wait(ticket)\n        {\n            self.waiting -= 2;",
     },
     // The peer's cursor is believed, however far it is ahead.
     Plant {
@@ -46,7 +46,7 @@ const PLANTS: [Plant; 5] = [
     // The end of a segment wraps around the address space.
     Plant {
         target: "image",
-        file: "vmm/src/memory/image.rs",
+        file: "vmm/src/memory/elf.rs",
         right: "let end = start.checked_add(size).ok_or(outside.clone())?;",
         wrong: "let end = start.wrapping_add(size);",
     },
@@ -91,4 +91,18 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_that_a_bug_is_planted_in_is_there_once() {
+        let root = root().expect("a checkout");
+        for plant in PLANTS {
+            let text = fs::read_to_string(root.join(plant.file)).expect(plant.file);
+            assert_eq!(text.matches(plant.right).count(), 1, "{}", plant.file);
+        }
+    }
 }
