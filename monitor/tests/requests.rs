@@ -525,3 +525,28 @@ fn replies_that_are_not_read_hold_requests_back_and_lose_none() {
     }
     session.stop();
 }
+
+#[test]
+fn options_of_a_listener_are_set_and_passed_on() {
+    let mut session = Session::start();
+    let (listener_id, local) = session.peer.listen_anywhere();
+    let listener = Target::Listener(listener_id);
+    let option = SocketOption::Linger as u8;
+    let get = |target| Request::GetOption { target, option };
+    assert_eq!(session.peer.ask(get(listener)), Reply::OptionValue(0));
+    let set = Request::SetOption {
+        target: listener,
+        option,
+        value: 6,
+    };
+    assert_eq!(session.peer.ask(set), Reply::Done);
+    assert_eq!(session.peer.ask(get(listener)), Reply::OptionValue(6));
+    let id = session.peer.send(Request::Accept { listener_id });
+    let _client = TcpStream::connect(local).expect("connects");
+    let stream = session.peer.accepted(id);
+    let connection = Target::Connection(stream.id);
+    assert_eq!(session.peer.ask(get(connection)), Reply::OptionValue(6));
+    stream.close();
+    session.expect_no_pipes();
+    session.stop();
+}
