@@ -119,11 +119,10 @@ impl StreamCore {
         if self.end.has_failed() {
             return Err(Errno::ENOTCONN.into());
         }
-        if how != Shutdown::Read {
-            self.end.close_write();
-        }
-        if how != Shutdown::Write {
-            self.end.close_read();
+        match how {
+            Shutdown::Read => self.end.close_read(),
+            Shutdown::Write => self.end.close_write(),
+            Shutdown::Both => self.end.close_both(),
         }
         Ok(())
     }

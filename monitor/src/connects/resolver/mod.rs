@@ -165,7 +165,9 @@ mod tests {
                 assert!(resolver.ask(connect, "dead", 80));
             }
             assert!(!resolver.ask(64, "dead", 80), "past the limit");
-            assert!(running() <= MAX_THREADS, "{}", running());
+            // Those that nobody answers stay: one too many would stay too. One that the
+            // pool has let go may still be on its way out.
+            until("no thread too many", || running() <= MAX_THREADS);
         }
         // One for each session would be a hundred; other tests have a few.
         assert!(descriptors() < before + 50, "{} {before}", descriptors());

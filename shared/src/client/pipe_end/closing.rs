@@ -29,6 +29,11 @@ impl PipeEnd {
         self.close(false, true, Ending::Shutdown);
     }
 
+    /// Both of these at once, so that the other side sees no moment between them.
+    pub fn close_both(&self) {
+        self.close(true, true, Ending::Shutdown);
+    }
+
     /// Closes both directions abortively: the peer's end is reset.
     pub fn abort(&self) {
         self.close(true, true, Ending::Abort);
