@@ -60,11 +60,12 @@ mod violation;
 mod wake;
 
 pub use config::{Limits, MonitorConfig, ORPHAN_TIMEOUT};
+pub use connections::Undelivered;
 pub use connections::sizing::PipeSizes;
 pub use error::{LinkError, MonitorError};
 pub use handle::MonitorHandle;
 pub use link::Link;
-pub use monitor::{Dispatch, Monitor, Progress, SessionEnd, Undelivered};
+pub use monitor::{Dispatch, Monitor, Progress, SessionEnd};
 pub use options::kernel_options;
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
 pub use standard::{StandardHandle, StandardPipe};

@@ -9,7 +9,6 @@ pub(crate) mod sizing;
 
 use crate::config::MonitorConfig;
 use crate::connection::{Connection, TurnOutcome};
-use crate::monitor::Undelivered;
 use crate::poller::{Registry, Source};
 use crate::relay::Relay;
 use crate::stats::MonitorStats;
@@ -39,6 +38,15 @@ pub(crate) struct Connections {
     room_freed: bool,
     /// Last: every pipe above lies in one.
     regions: Regions,
+}
+
+/// What was given up of what an Arca that is gone had written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// Connections whose peer did not get all.
+    pub connections: u64,
+    /// Bytes that the kernel had not taken.
+    pub bytes: u64,
 }
 
 /// A connected socket, and the region that its pipe is to lie in.

@@ -3,6 +3,7 @@
 
 use super::Monitor;
 use crate::config::MonitorConfig;
+use crate::connections::Undelivered;
 use crate::deadline::after;
 use crate::handle::StopRequest;
 use crate::violation::Violation;
@@ -20,15 +21,6 @@ pub enum SessionEnd {
     Closed,
     /// The guest broke a rule.
     Violation(Violation),
-}
-
-/// What was given up of what an Arca that is gone had written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Undelivered {
-    /// Connections whose peer did not get all.
-    pub connections: u64,
-    /// Bytes that the kernel had not taken.
-    pub bytes: u64,
 }
 
 /// How long a guest that ended in order may go unnoticed while peers do not read.

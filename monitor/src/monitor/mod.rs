@@ -12,7 +12,7 @@ mod drain;
 mod event_loop;
 
 pub use dispatch::Dispatch;
-pub use drain::{SessionEnd, Undelivered};
+pub use drain::SessionEnd;
 
 use crate::config::MonitorConfig;
 use crate::connections::Connections;
