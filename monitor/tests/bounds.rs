@@ -158,7 +158,7 @@ fn room_for_requests_is_told() {
         .cast::<arca_shared::ring::RingHeader>();
     // SAFETY: the control pipe's first header lies there, all of it atomic.
     let header = unsafe { header.as_ref() };
-    until("the wish to be taken", || {
+    until("the request to be taken", || {
         (header.room_wanted.load(Ordering::Acquire) == 0).then_some(())
     });
     let mut told = false;

@@ -129,11 +129,11 @@ fn an_impossible_read_cursor_of_the_reply_ring_is_found_at_the_next_look() {
             session.peer.send(Request::Accept { listener_id: 1 });
         }
         let end = session.end();
-        let SessionEnd::Violation(Violation::Replies(lie)) = end else {
+        let SessionEnd::Violation(Violation::Replies(invalid)) = end else {
             panic!("{end:?}");
         };
         assert_eq!(
-            lie,
+            invalid,
             InvalidCursor::Read {
                 found: 1,
                 low: 0,
@@ -321,7 +321,7 @@ fn a_guest_that_left_its_session_goes_on_with_its_standard_pipes() {
         });
         let reader = std::thread::spawn(move || {
             let (mut bytes, mut buffer) = (Vec::new(), [0; 1000]);
-            while let len @ 1.. = out.read(&mut buffer).expect("no lies") {
+            while let len @ 1.. = out.read(&mut buffer).expect("valid cursors") {
                 bytes.extend_from_slice(&buffer[..len]);
             }
             bytes
@@ -415,8 +415,8 @@ fn a_reply_is_told_and_so_is_room_without_one() {
     let mut bytes = wire(Request::Accept { listener_id }, 900);
     bytes.extend(part);
     let requests = session.peer.control.outgoing();
-    // There is room now; the wish for it stays.
-    requests.arm_room(1).expect("no lies");
+    // There is room now; the request for it stays.
+    requests.arm_room(1).expect("valid cursors");
     session.peer.send_bytes(&bytes);
     session.peer.notify_control();
     told(&session.peer, "the mark for the room");

@@ -262,7 +262,7 @@ fn the_streams_of_the_draft_talk_to_the_network() {
         let mut got = vec![0; sent.len() + 1];
         stream.send(&sent).await.expect("a reader");
         stream.close_write();
-        let len = stream.recv(&mut got).await.expect("no lie");
+        let len = stream.recv(&mut got).await.expect("valid cursors");
         got.truncate(len);
         got
     });

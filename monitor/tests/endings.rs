@@ -1,4 +1,4 @@
-//! How connections end: resets told from ends of stream, unread data, lies.
+//! How connections end: resets told from ends of stream, unread data, invalid cursors.
 
 mod common;
 
@@ -251,7 +251,7 @@ fn an_end_is_told_to_a_draft_peer_only_when_it_has_read_everything() {
     session.stop();
 }
 
-/// Header of ring A (`true`) or ring B of a stream, to lie in.
+/// Header of ring A (`true`) or ring B of a stream, to store an invalid cursor in.
 fn header<'a>(session: &'a Session, stream: &Stream, a: bool, capacity: usize) -> &'a RingHeader {
     let mut offset = stream.pipe.shm_offset();
     if !a {
@@ -269,14 +269,14 @@ fn header<'a>(session: &'a Session, stream: &Stream, a: bool, capacity: usize) -
 #[test]
 fn a_lie_resets_its_connection_and_no_other() {
     use std::sync::atomic::Ordering::Release;
-    for lie in 0..4 {
+    for invalid in 0..4 {
         let mut session = Session::start();
         let (mut good, mut good_host) = pair(&mut session);
         let (mut bad, mut bad_host) = pair(&mut session);
         let capacity = bad.pipe.incoming().capacity();
         bad_host.write_all(b"x").expect("writes");
         assert_eq!(bad.read_exact(1), b"x");
-        match lie {
+        match invalid {
             // More than the ring holds.
             0 => header(&session, &bad, true, capacity)
                 .write_cursor
@@ -300,14 +300,18 @@ fn a_lie_resets_its_connection_and_no_other() {
                     .store(0, Release);
             }
         }
-        if lie >= 2 {
+        if invalid >= 2 {
             // The read cursor is looked at when there is something to put.
             bad_host.write_all(b"more").expect("writes");
         }
         until("the flags", || {
             (bad.pipe.is_peer_write_closed() && bad.pipe.is_peer_read_closed()).then_some(())
         });
-        assert_eq!(bad.pipe.incoming().errno(), Errno::EPROTO.0, "lie {lie}");
+        assert_eq!(
+            bad.pipe.incoming().errno(),
+            Errno::EPROTO.0,
+            "cursor {invalid}"
+        );
         let error = bad_host.read(&mut [0]).expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         // Its region stays, whatever else it claims, until all flags are set.

@@ -52,7 +52,7 @@ proptest! {
 }
 
 /// Scribbles over the whole arena from a place on until told to stop. `flags`:
-/// over the flags of pipes too, which is no lie and ends a session in order.
+/// over the flags of pipes too, which is no invalid cursor and ends a session in order.
 fn scribble(
     arena: &arca_shared::memory::Arena,
     from: u64,
@@ -163,7 +163,7 @@ fn scribbling_harms_nobody_else() {
         session.handle.stop();
         match session.end() {
             // What it scribbled may count as something that it wrote, and a flag in the
-            // control pipe is no lie.
+            // control pipe is no invalid cursor.
             SessionEnd::Stopped | SessionEnd::Closed | SessionEnd::Undelivered(_) => {}
             SessionEnd::Violation(_) => violations += 1,
         }

@@ -40,7 +40,7 @@ fn output_and_input_block_and_lose_nothing() {
             let mut bytes = Vec::new();
             let mut buffer = [0; 1000];
             loop {
-                match out.read(&mut buffer).expect("no lies") {
+                match out.read(&mut buffer).expect("valid cursors") {
                     0 => return bytes,
                     len => bytes.extend_from_slice(&buffer[..len]),
                 }

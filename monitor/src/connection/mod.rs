@@ -204,7 +204,7 @@ impl Connection {
         match self.relay(relay) {
             Ok(true) => return TurnOutcome::MoreToDo,
             Ok(false) => {}
-            Err(lie) => self.fail_protocol(lie, relay),
+            Err(invalid) => self.fail_protocol(invalid, relay),
         }
         if self.is_over() {
             TurnOutcome::Closed

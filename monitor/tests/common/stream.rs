@@ -99,7 +99,7 @@ impl Stream {
         peer.notify_pipe(&self.pipe);
     }
 
-    /// Closes with the wish for a reset.
+    /// Closes with a request for a reset.
     pub fn abort(mut self) {
         self.pipe.outgoing().set_errno(Errno::ECONNRESET.0);
         self.pipe.close_write();
