@@ -57,10 +57,16 @@ impl<T: Send + 'static> Worker<T> {
             if Instant::now() >= deadline {
                 return false;
             }
-            self.signal();
-            thread::sleep(RESEND);
+            self.signal_and_pause();
         }
         true
+    }
+
+    /// Signals the thread once, then pauses: the signal is a queued one, and a
+    /// thread to which it is sent faster than its handler runs does nothing else.
+    pub fn signal_and_pause(&self) {
+        self.signal();
+        thread::sleep(RESEND);
     }
 
     /// Signals the thread once.

@@ -84,7 +84,7 @@ fn a_ring_is_empty_only_when_its_bytes_are_delivered() {
     // There is no monitor here that would wake the thread: the ring is full when
     // it starts. What the kernel has no room for stays there.
     until("what there is room for", || {
-        stream.worker().signal();
+        stream.worker().signal_and_pause();
         progress.delivered.get() >= 4096
     });
     assert_eq!(guest.outgoing().free(), Ok(4096));
