@@ -2,6 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `machine.rs` | [`machine::Machine`]: what a platform does |
+//! | `vcpu.rs` | [`vcpu::Vcpu`]: one of any platform, its loop, and its exits |
 //! | `kvm/` | the machine and its vCPUs under KVM |
 //! | `park.rs` | vCPUs that sleep and are woken |
 //! | `uart.rs` | the 16550 and its lines |
@@ -9,5 +11,7 @@
 
 pub mod clock;
 pub mod kvm;
+pub mod machine;
 pub mod park;
 pub mod uart;
+pub mod vcpu;

@@ -11,9 +11,10 @@ use crate::memory::map::AddressMap;
 use crate::memory::paging;
 use crate::memory::tables;
 use crate::platform::clock::GuestClock;
-use crate::platform::kvm::{KvmMachine, Start, VcpuShared};
-use crate::platform::park::Parkers;
+use crate::platform::kvm::KvmMachine;
+use crate::platform::machine::Machine;
 use crate::platform::uart::Uart;
+use crate::platform::vcpu::{Start, VcpuShared};
 use crate::vm::config::{Input, Output, VmConfig};
 use crate::vm::outcome::RunState;
 use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
@@ -63,14 +64,14 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     memory.populate(map.heap().start, HEAP_POPULATED);
 
     // 6. The machine.
-    let platform = KvmMachine::new(&memory)?;
+    let mut machine: Box<dyn Machine> = Box::new(KvmMachine::new(&memory)?);
 
     // 7. The session.
     let run_state = Arc::new(RunState::default());
-    let parkers = Arc::new(Parkers::new(vcpus, Arc::clone(&run_state)));
+    let parkers = machine.parkers(vcpus, Arc::clone(&run_state));
     let waker: Arc<dyn VcpuWaker> = Arc::clone(&parkers) as _;
     let mut link = Link::new(memory.arena(), waker, vcpus).map_err(StartError::Link)?;
-    platform.connect_doorbell(link.doorbell().as_fd())?;
+    machine.connect_doorbell(link.doorbell().as_fd())?;
     let stdin = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
     let stdout = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
     let log = link.standard_pipe(PIPE_SIZE).map_err(StartError::Link)?;
@@ -92,14 +93,17 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     }
 
     // 8. The vCPUs.
-    let vcpus = platform.make_vcpus((0..vcpus).map(|index| Start {
-        entry: image.layout().entry,
-        stack_top: map.stack_top(index),
-        boot_info: BOOT_INFO_BASE,
-    }))?;
+    let starts: Vec<_> = (0..vcpus)
+        .map(|index| Start {
+            entry: image.layout().entry,
+            stack_top: map.stack_top(index),
+            boot_info: BOOT_INFO_BASE,
+        })
+        .collect();
+    let vcpus = machine.make_vcpus(&starts)?;
 
     // 9. Boot information.
-    let clock = platform.start_clock(&vcpus)?;
+    let clock = machine.start_clock()?;
     boot::write(
         &memory,
         &arguments,
@@ -138,7 +142,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         log: (log, sink(config.stderr, Descriptor::stderr)?),
         timeout: config.timeout,
         sandbox,
-        _platform: platform,
+        _machine: machine,
     })
 }
 

@@ -7,7 +7,7 @@
 //! 3. The address space is laid out: what is where, for the image's segments.
 //! 4. Guest memory is made, all zero and untouched.
 //! 5. The image is loaded; descriptor tables, stubs and page tables are written.
-//! 6. KVM gets a machine with this memory and the doorbell's eventfd.
+//! 6. The platform makes a machine with this memory.
 //! 7. The session's shared structures and pipes are set up in the arena.
 //! 8. The vCPUs are made, each at the image's entry in ring 3.
 //! 9. Boot information is written, the guest's clock starting.
@@ -30,7 +30,8 @@ use crate::host::sandbox::Sandbox;
 use crate::host::streams::StreamProgress;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
-use crate::platform::kvm::{KvmMachine, Vcpu, VcpuShared};
+use crate::platform::machine::Machine;
+use crate::platform::vcpu::{Vcpu, VcpuShared};
 use crate::vm::config::VmConfig;
 use crate::vm::outcome::{Outcome, RunState};
 use crate::vm::stats::VmStats;
@@ -45,7 +46,7 @@ use std::time::Duration;
 pub struct Vm {
     image: CheckedImage,
     map: AddressMap,
-    vcpus: Vec<Vcpu>,
+    vcpus: Vec<Box<dyn Vcpu>>,
     shared: Arc<VcpuShared>,
     monitor: Monitor,
     monitor_handle: MonitorHandle,
@@ -56,7 +57,7 @@ pub struct Vm {
     timeout: Option<Duration>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
-    _platform: KvmMachine,
+    _machine: Box<dyn Machine>,
 }
 
 impl Vm {

@@ -4,7 +4,7 @@ use crate::crash;
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::streams::{INTERRUPT_LIMIT, Incoming, Outgoing, STALL_LIMIT, drain_all};
 use crate::host::worker::Worker;
-use crate::platform::kvm::{Vcpu, VcpuShared};
+use crate::platform::vcpu::{self, Vcpu, VcpuShared};
 use crate::vm::outcome::{Outcome, RunState, SessionGuard};
 use crate::vm::status::ExitStatus;
 use crate::vm::{MonitorView, Vm};
@@ -45,7 +45,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         log,
         timeout,
         sandbox,
-        _platform: platform,
+        _machine: machine,
     } = vm;
     let run_state = Arc::clone(&shared.run_state);
     let mut threads = Threads::default();
@@ -103,7 +103,7 @@ pub fn run(vm: Vm) -> ExitStatus {
     }
     let stats = monitor_handle.stats();
     *handle.view() = MonitorView::Ended(stats);
-    drop(platform);
+    drop(machine);
     if !stopped {
         return ExitStatus::HostFailed("a vCPU could not be stopped".into());
     }
@@ -187,7 +187,7 @@ impl SessionDrain {
 }
 
 fn start_vcpu(
-    vcpu: Vcpu,
+    vcpu: Box<dyn Vcpu>,
     shared: &Arc<VcpuShared>,
     entrance: &Entrance,
 ) -> io::Result<Worker<Option<()>>> {
@@ -195,7 +195,7 @@ fn start_vcpu(
     guarded("vcpu", &entrance.run_state, move || {
         precise_timers();
         if inside.enter(Role::Vcpu) {
-            vcpu.run(&shared);
+            vcpu::run(vcpu, &shared);
         }
     })
 }

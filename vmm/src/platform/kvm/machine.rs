@@ -1,23 +1,36 @@
 //! The machine: guest memory, the doorbell, and what its vCPUs are made from.
 
-use super::setup::{HostFeatures, Start};
-use super::vcpu::Vcpu;
+use super::setup::HostFeatures;
+use super::vcpu::KvmVcpu;
 use super::{kvm_failed, uninterrupted};
 use crate::error::StartError;
 use crate::memory::GuestMemory;
 use crate::platform::clock::{GuestClock, counter_offset};
+use crate::platform::machine::Machine;
+use crate::platform::park::Parkers;
+use crate::platform::vcpu::{Start, Vcpu};
+use crate::vm::outcome::RunState;
 use arca_shared::protocol::register::Register;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
 use nix::libc;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
+use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 /// A machine under KVM. It must not outlive the memory that it was made with.
 pub struct KvmMachine {
     kvm: Kvm,
     vm: VmFd,
+    counter: Option<Counter>,
+}
+
+/// The time-stamp counter, as the vCPUs see it.
+struct Counter {
+    khz: u64,
+    /// How far it is ahead of the host's.
+    offset: u64,
 }
 
 impl KvmMachine {
@@ -44,11 +57,21 @@ impl KvmMachine {
             unsafe { vm.set_user_memory_region(region) }
                 .map_err(kvm_failed("give memory to the machine"))?;
         }
-        Ok(Self { kvm, vm })
+        Ok(Self {
+            kvm,
+            vm,
+            counter: None,
+        })
+    }
+}
+
+impl Machine for KvmMachine {
+    fn parkers(&self, vcpus: usize, run_state: Arc<RunState>) -> Arc<Parkers> {
+        Arc::new(Parkers::new(vcpus, run_state))
     }
 
     /// Has writes to the doorbell signal this eventfd without leaving the kernel.
-    pub fn connect_doorbell(&self, eventfd: BorrowedFd<'_>) -> Result<(), StartError> {
+    fn connect_doorbell(&mut self, eventfd: BorrowedFd<'_>) -> Result<(), StartError> {
         let fd = eventfd
             .try_clone_to_owned()
             .map_err(|source| StartError::Host {
@@ -66,28 +89,33 @@ impl KvmMachine {
             .map_err(kvm_failed("connect the doorbell"))
     }
 
-    /// Makes the vCPUs, each ready to run from where it starts.
-    pub fn make_vcpus(&self, starts: impl Iterator<Item = Start>) -> Result<Vec<Vcpu>, StartError> {
+    fn make_vcpus(&mut self, starts: &[Start]) -> Result<Vec<Box<dyn Vcpu>>, StartError> {
         let features = HostFeatures::of(&self.kvm)?;
-        let vcpus = starts.enumerate();
-        vcpus
-            .map(|(index, start)| Vcpu::new(&self.vm, index, &features, start))
-            .collect()
+        let mut vcpus: Vec<Box<dyn Vcpu>> = Vec::with_capacity(starts.len());
+        for (index, start) in starts.iter().enumerate() {
+            let vcpu = KvmVcpu::new(&self.vm, index, &features, *start)?;
+            if self.counter.is_none() {
+                self.counter = Some(Counter {
+                    khz: vcpu
+                        .fd()
+                        .get_tsc_khz()
+                        .map_err(kvm_failed("tell the time-stamp counter's frequency"))?
+                        .into(),
+                    offset: counter_offset(vcpu.fd()),
+                });
+            }
+            vcpus.push(Box::new(vcpu));
+        }
+        Ok(vcpus)
     }
 
-    /// Starts the guest's clock, as its first vCPU will see it.
-    pub fn start_clock(&self, vcpus: &[Vcpu]) -> Result<GuestClock, StartError> {
-        let unknown = || StartError::Host {
-            action: "use the time-stamp counter as a clock",
-            source: io::Error::other("its frequency is not known"),
-        };
-        let fd = vcpus.first().ok_or_else(unknown)?.fd();
-        let khz = fd
-            .get_tsc_khz()
-            .map_err(kvm_failed("tell the time-stamp counter's frequency"))?;
-        match khz {
-            0 => Err(unknown()),
-            khz => Ok(GuestClock::start(khz.into(), counter_offset(fd))),
+    fn start_clock(&mut self) -> Result<GuestClock, StartError> {
+        match self.counter {
+            Some(Counter { khz, offset }) if khz != 0 => Ok(GuestClock::start(khz, offset)),
+            _ => Err(StartError::Host {
+                action: "use the time-stamp counter as a clock",
+                source: io::Error::other("its frequency is not known"),
+            }),
         }
     }
 }

@@ -4,15 +4,13 @@
 //! |---|---|
 //! | `machine.rs` | [`KvmMachine`]: memory, doorbell, and what vCPUs are made from |
 //! | `setup.rs` | the state that a vCPU starts in |
-//! | `vcpu.rs` | [`Vcpu`]: its loop, and what happens when it leaves the guest |
+//! | `vcpu.rs` | `KvmVcpu`: what its exits are |
 
 mod machine;
 mod setup;
 mod vcpu;
 
 pub use machine::KvmMachine;
-pub use setup::Start;
-pub use vcpu::{Vcpu, VcpuShared};
 
 use crate::error::StartError;
 use nix::libc;

@@ -1,10 +1,11 @@
 //! The state that a vCPU starts in: ring 3, long mode, at the image's entry.
 
-use super::vcpu::Vcpu;
+use super::vcpu::KvmVcpu;
 use super::{kvm_failed, uninterrupted};
 use crate::error::StartError;
 use crate::memory::paging;
 use crate::memory::tables;
+use crate::platform::vcpu::Start;
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, kvm_fpu, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
 };
@@ -61,18 +62,7 @@ impl HostFeatures {
     }
 }
 
-/// Where a vCPU starts, and with what.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// The first instruction.
-    pub entry: u64,
-    /// Address after the last byte of the vCPU's stack.
-    pub stack_top: u64,
-    /// First argument of the entry: the boot information's address.
-    pub boot_info: u64,
-}
-
-impl Vcpu {
+impl KvmVcpu {
     /// Makes the vCPU of that index, ready to run.
     pub fn new(
         vm: &VmFd,
@@ -121,7 +111,11 @@ impl Vcpu {
         };
         fd.set_regs(&regs)
             .map_err(kvm_failed("set a vCPU's registers"))?;
-        Ok(Self { index, fd })
+        Ok(Self {
+            index,
+            fd,
+            interrupted: None,
+        })
     }
 }
 

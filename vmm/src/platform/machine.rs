@@ -1,0 +1,37 @@
+//! What carries the vCPUs of a guest: the seam between the VMM and a platform.
+
+use crate::error::StartError;
+use crate::platform::clock::GuestClock;
+use crate::platform::park::Parkers;
+use crate::platform::vcpu::{Start, Vcpu};
+use crate::vm::outcome::RunState;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// A machine of some platform, with guest memory and a map of its address space.
+/// Building a guest calls its methods in this order, each once.
+pub trait Machine: Send {
+    /// Where its vCPUs sleep.
+    fn parkers(&self, vcpus: usize, run_state: Arc<RunState>) -> Arc<Parkers>;
+
+    /// Has writes to the doorbell signal this eventfd, without the VMM.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the host refuses.
+    fn connect_doorbell(&mut self, eventfd: BorrowedFd<'_>) -> Result<(), StartError>;
+
+    /// Makes the vCPUs, each ready to run from where it starts.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the host refuses.
+    fn make_vcpus(&mut self, starts: &[Start]) -> Result<Vec<Box<dyn Vcpu>>, StartError>;
+
+    /// Starts the guest's clock, as its vCPUs will see it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: there is none.
+    fn start_clock(&mut self) -> Result<GuestClock, StartError>;
+}

@@ -1,0 +1,181 @@
+//! A vCPU, whatever carries it: its loop, and what the devices of the MMIO page do
+//! when it leaves the guest.
+
+use crate::crash::{Cause, CrashState, Registers};
+use crate::memory::GuestMemory;
+use crate::platform::clock::GuestClock;
+use crate::platform::park::Parkers;
+use crate::platform::uart::Uart;
+use crate::vm::outcome::{Outcome, RunState};
+use arca_shared::protocol::register::{NO_DEADLINE, Register};
+use std::sync::Arc;
+
+/// Where a vCPU starts, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The first instruction.
+    pub entry: u64,
+    /// Address after the last byte of the vCPU's stack.
+    pub stack_top: u64,
+    /// First argument of the entry: the boot information's address.
+    pub boot_info: u64,
+}
+
+/// A vCPU of some platform.
+pub trait Vcpu: Send {
+    /// Which one it is.
+    fn index(&self) -> usize;
+
+    /// Enters the guest and answers one exit.
+    fn step(&mut self, shared: &VcpuShared) -> ExitAction;
+
+    /// The guest program's registers where it left, after an exit that was a crash.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be read.
+    fn registers(&self) -> Result<Registers, &'static str>;
+}
+
+/// What the vCPUs of a guest share.
+pub struct VcpuShared {
+    /// The guest's memory.
+    pub memory: Arc<GuestMemory>,
+    /// Where vCPUs sleep.
+    pub parkers: Arc<Parkers>,
+    /// The UART.
+    pub uart: Uart,
+    /// The guest's clock.
+    pub clock: GuestClock,
+    /// The outcome and the counters.
+    pub run_state: Arc<RunState>,
+}
+
+/// What an exit asks for.
+pub enum ExitAction {
+    /// Back into the guest.
+    Continue,
+    /// Sleep first.
+    Park(Option<u64>),
+    /// The guest is at its end.
+    End(End),
+}
+
+/// How a guest ends by what a vCPU does.
+pub enum End {
+    /// It wrote its exit code.
+    Exit(u8),
+    /// It crashed.
+    Crash(Cause),
+    /// The host failed it, and why.
+    Host(String),
+}
+
+impl From<Cause> for ExitAction {
+    fn from(cause: Cause) -> Self {
+        Self::End(End::Crash(cause))
+    }
+}
+
+/// Runs a vCPU until the guest ends, by its doing or another's.
+pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
+    let run_state = &shared.run_state;
+    while !run_state.is_stopping() {
+        match vcpu.step(shared) {
+            ExitAction::Continue => {}
+            ExitAction::Park(deadline) => shared.park(vcpu.index(), deadline),
+            ExitAction::End(end) => run_state.end(outcome(&*vcpu, end)),
+        }
+    }
+}
+
+fn outcome(vcpu: &dyn Vcpu, end: End) -> Outcome {
+    let cause = match end {
+        End::Exit(code) => return Outcome::Exited(code),
+        End::Host(reason) => return Outcome::HostFailed(reason),
+        End::Crash(cause) => cause,
+    };
+    match vcpu.registers() {
+        Ok(registers) => Outcome::Crashed(Box::new(CrashState {
+            vcpu: vcpu.index(),
+            cause,
+            registers,
+        })),
+        Err(reason) => Outcome::HostFailed(reason.into()),
+    }
+}
+
+impl VcpuShared {
+    fn park(&self, vcpu: usize, deadline: Option<u64>) {
+        let counters = &self.run_state.counters;
+        counters.parks.add(1);
+        let Some(parker) = self.parkers.get(vcpu) else {
+            return;
+        };
+        let slept = parker.park(|| {
+            // The one who stops the guest says so before it wakes all vCPUs.
+            if self.run_state.is_stopping() {
+                return None;
+            }
+            match deadline {
+                None => Some(None),
+                Some(deadline) => self.clock.until(deadline).map(Some),
+            }
+        });
+        if slept {
+            counters.sleeps.add(1);
+        }
+    }
+
+    /// A vCPU reads from a guest-physical address behind which there is no memory.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> ExitAction {
+        match Register::from_access(address, bytes.len()) {
+            Some(Register::Uart(number)) => {
+                bytes[0] = self.uart.read(number);
+                ExitAction::Continue
+            }
+            _ => Cause::BadAccess {
+                address,
+                written: None,
+            }
+            .into(),
+        }
+    }
+
+    /// A vCPU writes to a guest-physical address behind which there is no memory.
+    pub fn write(&self, vcpu: usize, address: u64, bytes: &[u8]) -> ExitAction {
+        let value = bytes
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| value << 8 | u64::from(byte));
+        match Register::from_access(address, bytes.len()) {
+            // The kernel takes a write to the doorbell, and a platform one by its own
+            // stub to a fault register: one that still comes this way is no access
+            // that a guest should make.
+            None | Some(Register::Doorbell | Register::Fault(_)) => Cause::BadAccess {
+                address,
+                written: Some(bytes.to_vec()),
+            }
+            .into(),
+            Some(Register::Park) => ExitAction::Park((value != NO_DEADLINE).then_some(value)),
+            Some(Register::Kick) => {
+                let parker = usize::try_from(value)
+                    .ok()
+                    .and_then(|index| self.parkers.get(index));
+                let Some(parker) = parker else {
+                    return Cause::NoSuchVcpu(value).into();
+                };
+                self.run_state.counters.kicks.add(1);
+                self.run_state.counters.wakes.add(1);
+                parker.wake();
+                ExitAction::Continue
+            }
+            Some(Register::Uart(number)) => {
+                self.uart.write(vcpu, number, value as u8);
+                ExitAction::Continue
+            }
+            Some(Register::Exit) => ExitAction::End(End::Exit(value as u8)),
+            Some(Register::Panic) => Cause::Panic.into(),
+        }
+    }
+}
