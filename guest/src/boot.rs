@@ -6,7 +6,7 @@ use spin::Once;
 /// The interface version in the image, which the VMM compares with its own
 /// before it loads anything.
 #[used]
-#[cfg_attr(feature = "programs", unsafe(link_section = ".arca.interface"))]
+#[cfg_attr(feature = "image", unsafe(link_section = ".arca.interface"))]
 static INTERFACE: [u8; 4] = INTERFACE_VERSION.to_le_bytes();
 
 static INFO: Once<&'static BootInfo> = Once::new();

@@ -8,7 +8,7 @@ use arca_shared::protocol::boot::BootInfo;
 use talc::TalcLock;
 use talc::source::Manual;
 
-#[cfg_attr(feature = "programs", global_allocator)]
+#[cfg_attr(feature = "image", global_allocator)]
 static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
 
 /// Gives the heap its memory.

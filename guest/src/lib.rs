@@ -22,8 +22,8 @@
 //! | [`http`] | a small HTTP client |
 //! | `hal`, [`registers`], [`vcpu`], `heap`, `mem_intrinsics`, `uart`, `panic`, `out_of_heap` | what lies on the bare machine |
 //!
-//! Without the feature `programs` the crate has no entry point, panic handler,
-//! allocator or memory functions, and compiles beside `std`.
+//! Without the feature `image` the crate has no panic handler, allocator or memory
+//! functions, and compiles beside `std`.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -37,12 +37,12 @@ mod hal;
 mod heap;
 pub mod http;
 mod logger;
-#[cfg(any(feature = "programs", test))]
+#[cfg(any(feature = "image", test))]
 mod mem_intrinsics;
 pub mod net;
-#[cfg(any(feature = "programs", test))]
+#[cfg(any(feature = "image", test))]
 mod out_of_heap;
-#[cfg(feature = "programs")]
+#[cfg(feature = "image")]
 mod panic;
 pub mod process;
 pub mod registers;
@@ -52,7 +52,7 @@ pub mod stdio;
 pub mod sync;
 pub mod time;
 mod timer;
-#[cfg(feature = "programs")]
+#[cfg(feature = "image")]
 mod uart;
 pub mod vcpu;
 

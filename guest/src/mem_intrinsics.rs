@@ -16,7 +16,7 @@ use core::arch::x86_64::__m128i;
 ///
 /// `src` must be readable and `dest` writable for `n` bytes, and the two must
 /// not overlap.
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 pub unsafe extern "C" fn memcpy(dest: *mut u8, src: *const u8, n: usize) -> *mut u8 {
     // SAFETY: the caller vouches for `n` bytes of both areas.
     unsafe { copy_forwards(dest, src, n) };
@@ -141,7 +141,7 @@ unsafe fn copy_ends<Word: Copy>(dest: *mut u8, src: *const u8, n: usize) {
 /// # Safety
 ///
 /// `src` must be readable and `dest` writable for `n` bytes.
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 pub unsafe extern "C" fn memmove(dest: *mut u8, src: *const u8, n: usize) -> *mut u8 {
     // A destination that starts inside the source is the one case where a
     // forward copy would read what it has already overwritten.
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn memmove(dest: *mut u8, src: *const u8, n: usize) -> *mu
 /// # Safety
 ///
 /// `dest` must be writable for `n` bytes.
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 pub unsafe extern "C" fn memset(dest: *mut u8, value: i32, n: usize) -> *mut u8 {
     // SAFETY: the caller vouches for the area; the direction flag is clear on
     // entry to every function of this ABI.
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn memset(dest: *mut u8, value: i32, n: usize) -> *mut u8 
 /// # Safety
 ///
 /// `a` and `b` must be readable for `n` bytes.
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     let mut at = 0;
     while at + 8 <= n {
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 /// # Safety
 ///
 /// As for [`memcmp`].
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     // SAFETY: the caller's promise is the one that `memcmp` asks for.
     unsafe { memcmp(a, b, n) }
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 /// # Safety
 ///
 /// `s` must be readable up to and including a zero byte.
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 pub unsafe extern "C" fn strlen(s: *const u8) -> usize {
     let mut length = 0;
     // SAFETY: no byte before this one was zero, so it belongs to the string. The
@@ -263,12 +263,12 @@ pub unsafe extern "C" fn strlen(s: *const u8) -> usize {
 }
 
 /// Named by the precompiled `core`; nothing unwinds here, so nothing calls it.
-#[cfg(feature = "programs")]
+#[cfg(feature = "image")]
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_eh_personality() {}
 
 /// Named by the precompiled `alloc`; nothing unwinds here, so nothing calls it.
-#[cfg(feature = "programs")]
+#[cfg(feature = "image")]
 #[unsafe(no_mangle)]
 pub extern "C" fn _Unwind_Resume() -> ! {
     crate::registers::abandon()

@@ -168,7 +168,7 @@ pub(crate) fn flush_at_exit() {
 }
 
 /// Pushes an unfinished line into the pipe as far as there is room, for a panic.
-#[cfg(feature = "programs")]
+#[cfg(feature = "image")]
 pub(crate) fn flush_without_waiting() {
     if let Some(mut stdout) = STDOUT.try_lock()
         && let Some(LineWriter { pipe, line, .. }) = stdout.as_mut()

@@ -153,7 +153,7 @@ impl fmt::Debug for SpinRawMutex {
 
 /// Critical sections for crates that ask for them: one lock for the whole guest,
 /// which a vCPU may take again while it holds it.
-#[cfg(feature = "programs")]
+#[cfg(feature = "image")]
 mod critical {
     use super::{AtomicUsize, Ordering, hint, vcpu};
 

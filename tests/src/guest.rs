@@ -49,7 +49,7 @@ fn binary(package: &str) -> PathBuf {
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
-        cargo::build_one(&mut cargo, package).expect("the command builds")
+        arca_build::cargo::build_one(&mut cargo, package).expect("the command builds")
     })
 }
 

@@ -101,7 +101,7 @@ fn a_copy_that_is_moved_runs_its_own_programs() {
     }
 
     // What changes other builds does not make the image another one, or an old one.
-    let host = xtask::cargo::host_target().expect("cargo's host");
+    let host = arca_build::cargo::host_target().expect("cargo's host");
     rewrite(&two, "a build of its own");
     let variables = [
         ("CARGO_BUILD_TARGET", host.as_str()),

@@ -29,7 +29,7 @@ impl Bench {
     pub fn run(self) -> Result<bool> {
         let mut build = cargo::cargo()?;
         build.args(["build", "--release", "--package", PACKAGE]);
-        let program = cargo::build_one(&mut build, PACKAGE)?;
+        let program = arca_build::cargo::build_one(&mut build, PACKAGE)?;
         let image = guest::build("bench")?;
         let mut command = Command::new(&program);
         command.arg("--image").arg(image).args(self.args);

@@ -2,23 +2,25 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`guest`] | building the guest programs |
+//! | [`build`] | `build`: guest programs, and where their images are |
+//! | [`guest`] | the guest programs of this workspace |
+//! | [`new`] | `new`: a guest crate of one's own |
 //! | [`run`] | `run`: boots a guest program |
 //! | `demo` | the host side of the `demo` program |
 //! | [`test`] | `test`: proves it end to end |
 //! | [`bench`] | `bench`: runs the program that measures |
 //! | [`fuzz`] | `fuzz`: runs the fuzz targets |
 //! | [`root`](mod@root) | where the workspace is |
-//! | [`cargo`] | running cargo, and where it puts what it makes |
-//! | `progress` | what is seen of a build |
+//! | [`cargo`] | running cargo for the workspace |
 //! | `tool` | running programs, with what is run shown |
 
 pub mod bench;
+pub mod build;
 pub mod cargo;
 mod demo;
 pub mod fuzz;
 pub mod guest;
-mod progress;
+pub mod new;
 pub mod root;
 pub mod run;
 pub mod test;

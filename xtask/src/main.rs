@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::bench::Bench;
+use xtask::build::Build;
 use xtask::fuzz::Fuzz;
+use xtask::new::New;
 use xtask::run::Run;
 use xtask::test::Test;
 
@@ -22,11 +24,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build the guest programs
-    Build,
-    /// Boot a guest program ('demo' if none is named); options come before its
-    /// name, and all after it are the program's
+    /// Build guest programs, and print where their images are
+    Build(Build),
+    /// Boot a guest program ('demo' if none is named)
     Run(Box<Run>),
+    /// Make a guest crate of one's own, outside of this workspace
+    New(New),
     /// Prove it end to end
     Test(Test),
     /// Fuzz what comes from the other side of a boundary
@@ -37,7 +40,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Build => xtask::guest::build_all().map(|()| 0),
+        Command::Build(build) => build.run().map(|()| 0),
+        Command::New(new) => new.run().map(|()| 0),
         Command::Run(run) => run.run(),
         Command::Fuzz(fuzz) => Ok(code(fuzz.run().map(|()| true))),
         Command::Test(test) => Ok(code(test.run().map(|()| true))),

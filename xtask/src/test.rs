@@ -2,6 +2,7 @@
 
 use crate::{cargo, guest, tool};
 use anyhow::Result;
+use arca_build::cargo::shield;
 use clap::Args;
 use std::fs::{self, File};
 use std::io::Write;
@@ -23,7 +24,7 @@ impl Test {
     ///
     /// If one fails.
     pub fn run(self) -> Result<()> {
-        guest::build_all()?;
+        guest::package()?.build_all()?;
         let skips = cargo::target_dir()?.join("skipped");
         // Left from an earlier run, or not there at all.
         let _ = fs::remove_file(&skips);
@@ -49,7 +50,7 @@ impl Test {
         models
             .args(["test", "--release", "--package", "arca-shared"])
             .args(["--test", "loom", "--", "--quiet"]);
-        cargo::shield(&mut models, "--cfg loom", iter::empty());
+        shield(&mut models, "--cfg loom", iter::empty());
         tool::check(&mut models)
     }
 }

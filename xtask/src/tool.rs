@@ -1,7 +1,7 @@
 //! Running programs, with what is run shown.
 
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use arca_build::cargo::show;
 use std::process::Command;
 
 /// Runs a command, shown on standard error first.
@@ -19,16 +19,4 @@ pub fn check(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed: {status}");
     }
     Ok(())
-}
-
-/// A command as one would type it.
-pub fn show(command: &Command) -> String {
-    let program = Path::new(command.get_program());
-    let name = program.file_name().unwrap_or(program.as_os_str());
-    let mut shown = name.to_string_lossy().into_owned();
-    for arg in command.get_args() {
-        shown.push(' ');
-        shown.push_str(&arg.to_string_lossy());
-    }
-    shown
 }
