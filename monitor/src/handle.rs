@@ -1,11 +1,14 @@
 //! A monitor as other threads see it.
 
+use crate::state::SessionState;
 use crate::stats::{MonitorStats, SharedStats};
 use crate::wake::notifier::GuestNotifier;
 use arca_shared::notify::Counter;
 use arca_shared::notify::request;
 use nix::sys::eventfd::EventFd;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 /// What other threads want of the monitor, by increasing urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +28,10 @@ pub(crate) enum StopRequest {
 pub(crate) struct Shared {
     request: request::SleeperRequest,
     pub(crate) stats: SharedStats,
+    /// Somebody waits for the state.
+    state_asked: AtomicBool,
+    state: Mutex<Option<SessionState>>,
+    state_given: Condvar,
 }
 
 impl Shared {
@@ -39,6 +46,19 @@ impl Shared {
             STOP => StopRequest::Stop,
             _ => StopRequest::Abort,
         }
+    }
+
+    /// Whether somebody waits for the state; to be read when a wake was consumed.
+    pub(crate) fn take_state_asked(&self) -> bool {
+        // Acquire: pairs with the Release in `MonitorHandle::state`; the state that is
+        // given is none from before.
+        self.state_asked.swap(false, Ordering::Acquire)
+    }
+
+    /// Gives the state to whoever waits for it.
+    pub(crate) fn give_state(&self, state: SessionState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        self.state_given.notify_all();
     }
 }
 
@@ -74,13 +94,41 @@ impl MonitorHandle {
     }
 
     fn request(&self, request: StopRequest) {
-        self.shared.request.post(request as u8, || {
-            if let Some(wake) = self.wake.upgrade() {
-                // An edge for the epoll, however often it is given. It fails only if
-                // the counter is full, which 2^64 of them would take.
-                let _ = wake.write(1);
+        self.shared.request.post(request as u8, || self.wake());
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = self.wake.upgrade() {
+            // An edge for the epoll, however often it is given. It fails only if
+            // the counter is full, which 2^64 of them would take.
+            let _ = wake.write(1);
+        }
+    }
+
+    /// What is open in the session now. `None` if the monitor has not answered by the
+    /// deadline: its session is over, or its thread gets no processor. For one thread
+    /// at a time.
+    #[must_use]
+    pub fn state(&self, deadline: Instant) -> Option<SessionState> {
+        let shared = &self.shared;
+        // Nobody panics while holding it.
+        let lock = || shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *lock() = None;
+        // Release: pairs with the Acquire in `take_state_asked`.
+        shared.state_asked.store(true, Ordering::Release);
+        self.wake();
+        let mut state = lock();
+        loop {
+            if let Some(state) = state.take() {
+                return Some(state);
             }
-        });
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let waited = shared.state_given.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// The numbers as of the monitor's last turn.

@@ -28,6 +28,7 @@
 //! | `handle` | the monitor as other threads see it |
 //! | `config` | configuration and limits |
 //! | `stats` | what is counted |
+//! | `state` | what is open, for a person to read |
 //! | `error`, `violation` | why a session could not begin; the rules whose breach ends it |
 //! | `relay` | what every connection needs for its turn |
 //! | `poller` | the epoll |
@@ -51,6 +52,7 @@ mod poller;
 mod relay;
 mod requests;
 mod standard;
+mod state;
 mod stats;
 mod sys;
 mod table;
@@ -69,6 +71,9 @@ pub use monitor::{Dispatch, Monitor, Progress, SessionEnd};
 pub use options::kernel_options;
 pub use policy::{PolicyConfig, PolicyError, Rule, RuleError};
 pub use standard::{StandardHandle, StandardPipe};
+pub use state::{
+    ConnectState, ConnectionState, Described, DirectionState, ListenerState, SessionState,
+};
 pub use stats::MonitorStats;
 pub use violation::Violation;
 pub use wake::notifier::VcpuWaker;

@@ -200,6 +200,23 @@ impl Guest {
         }
     }
 
+    /// Waits until what standard error has said is as `wanted`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not by the deadline.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        let end = Instant::now() + DEADLINE;
+        let mut said = self.stderr.lock();
+        while !wanted(&said) {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "never {what}; standard error:\n{said}");
+            let waited = self.stderr.more.wait_timeout(said, left);
+            said = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits for the echo server's "listening on ADDRESS", and gives the address.
     /// What the monitor's log says about listening is not taken for it.
     ///

@@ -43,6 +43,7 @@
 mod downlink;
 mod ending;
 mod orphan;
+mod state;
 mod uplink;
 
 pub(crate) use downlink::Downlink;

@@ -11,6 +11,7 @@ use crate::config::MonitorConfig;
 use crate::connection::{Connection, TurnOutcome};
 use crate::poller::{Registry, Source};
 use crate::relay::Relay;
+use crate::state::{ConnectionState, Described, MAX_DESCRIBED};
 use crate::stats::MonitorStats;
 use crate::table::Table;
 use arca_shared::errno::Errno as WireErrno;
@@ -333,6 +334,15 @@ impl Connections {
     /// The peer said hello: it touches no region again that it gave back.
     pub(crate) fn end_all_rests(&mut self) {
         self.regions.end_all_rests();
+    }
+
+    /// What they do, and who waits for whom.
+    pub(crate) fn state(&mut self) -> Described<ConnectionState> {
+        let connections = self.table.values_mut().take(MAX_DESCRIBED);
+        Described {
+            some: connections.map(Connection::state).collect(),
+            count: self.table.len(),
+        }
     }
 
     /// Says how many there are, and what their pipes take.

@@ -14,6 +14,7 @@ use crate::policy::{self, Policy};
 use crate::poller::{Registry, Source};
 use crate::relay::Relay;
 use crate::requests::Ticket;
+use crate::state::{ConnectState, Described, MAX_DESCRIBED};
 use crate::sys;
 use crate::table::Table;
 use arca_shared::errno::Errno as WireErrno;
@@ -224,6 +225,22 @@ impl Connects {
             drop_candidate(pending.target.current, connections);
         }
         self.resolver = None;
+    }
+
+    /// Where they go.
+    pub(crate) fn state(&self) -> Described<ConnectState> {
+        let describe = |id| {
+            let target = &self.pending.get(id)?.target;
+            Some(ConnectState {
+                address: target.current.as_ref().map(|candidate| candidate.address),
+                remaining: target.remaining.len(),
+            })
+        };
+        let ids = self.pending.ids().take(MAX_DESCRIBED);
+        Described {
+            some: ids.filter_map(describe).collect(),
+            count: self.pending.len(),
+        }
     }
 
     /// Has epoll report when the socket of a pending connect has come somewhere.

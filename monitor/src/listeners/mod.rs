@@ -13,6 +13,7 @@ use crate::policy::{Bind, Policy, Rule};
 use crate::poller::{Registry, Source};
 use crate::relay::Relay;
 use crate::requests::Ticket;
+use crate::state::{Described, ListenerState, MAX_DESCRIBED};
 use crate::sys;
 use crate::table::Table;
 use arca_shared::errno::Errno as WireErrno;
@@ -293,6 +294,25 @@ impl Listeners {
             }
         }
         self.retry_at = None;
+    }
+
+    /// What they are and wait for.
+    pub(crate) fn state(&self) -> Described<ListenerState> {
+        let describe = |id| {
+            let listener = self.table.get(id)?;
+            Some(ListenerState {
+                id,
+                local: listener.local,
+                accepts_waiting: listener.waits.len(),
+                connections_waiting: listener.ready,
+                stalled: listener.stalled,
+            })
+        };
+        let ids = self.table.ids().take(MAX_DESCRIBED);
+        Described {
+            some: ids.filter_map(describe).collect(),
+            count: self.table.len(),
+        }
     }
 
     /// When to call [`Listeners::resume_if`], if nothing happens.

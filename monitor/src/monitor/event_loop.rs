@@ -7,6 +7,7 @@
 use super::{Monitor, SessionEnd};
 use crate::handle::StopRequest;
 use crate::poller::{Source, Timeout};
+use crate::state::SessionState;
 use crate::violation::Violation;
 use std::time::Instant;
 
@@ -131,9 +132,15 @@ impl Monitor {
                         self.resume_connect(id)?;
                     }
                 }
-                // Nothing else reads the request: whoever consumes a wake has always
+                // Nothing else reads the requests: whoever consumes a wake has always
                 // read what it was for.
-                Source::Wake => self.stop = self.shared.stop_request(),
+                Source::Wake => {
+                    self.stop = self.shared.stop_request();
+                    if self.shared.take_state_asked() {
+                        let state = self.state();
+                        self.shared.give_state(state);
+                    }
+                }
             }
         }
         self.poller.forget();
@@ -260,6 +267,18 @@ impl Monitor {
             (Some(tick), None) => Timeout::Tick(tick),
             (None, Some(left)) => Timeout::After(left),
             (None, None) => Timeout::Never,
+        }
+    }
+
+    /// What is open now.
+    fn state(&mut self) -> SessionState {
+        SessionState {
+            listeners: self.listeners.state(),
+            connects: self.connects.state(),
+            connections: self.connections.state(),
+            requests_waiting: self.requests.waiting_count(),
+            draining: self.is_draining(),
+            polling: self.polling.is_active(),
         }
     }
 

@@ -112,6 +112,11 @@ impl Requests {
         self.pipe.close(wakes);
     }
 
+    /// Requests that wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether one more request may wait.
     pub(crate) fn may_wait(&self) -> bool {
         self.waiting.len() < self.limit

@@ -30,7 +30,8 @@ pub struct RunOptions {
     /// Number of vCPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub vcpus: usize,
-    /// Stop the guest after this time (5, 5s, 500ms, 2m) and exit with 124
+    /// Stop the guest after this time (5, 5s, 500ms, 2m), print what it waits for and
+    /// exit with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// What the guest and the monitor log to standard error: off, error, warn,
@@ -52,6 +53,10 @@ pub struct RunOptions {
     /// Print what was counted to standard error when the guest has ended
     #[arg(long)]
     pub stats: bool,
+    /// Print to standard error, this often, what is open and what every vCPU and task
+    /// waits for; SIGUSR1 prints it once
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub stats_every: Option<Duration>,
 }
 
 impl RunOptions {
@@ -68,6 +73,7 @@ impl RunOptions {
             stdin: Input::Inherit,
             stdout: Output::Inherit,
             timeout: self.timeout,
+            dump_every: self.stats_every,
             monitor: MonitorConfig {
                 orphan_timeout: self.orphan_timeout,
                 ..self.access.config()
@@ -236,6 +242,15 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
         .ok_or_else(|| "expected a time such as 5, 1.5s, 500ms or 2m".into())
+}
+
+/// A time between two of something, which is not none.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(10);
+    match parse_duration(text)? {
+        interval if interval < LEAST => Err(format!("expected {LEAST:?} or more")),
+        interval => Ok(interval),
+    }
 }
 
 #[cfg(test)]

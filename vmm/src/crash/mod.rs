@@ -2,15 +2,15 @@
 
 mod backtrace;
 pub(crate) mod exception;
-mod report;
-mod symbols;
+pub(crate) mod report;
+pub(crate) mod symbols;
 
 use std::fmt;
 
 pub use crate::crash::symbols::Place;
 use exception::Attempt;
 
-pub(crate) use report::report;
+pub(crate) use report::{At, report};
 
 /// What a vCPU that crashed leaves behind for the report.
 #[derive(Debug)]
@@ -187,9 +187,17 @@ impl fmt::Display for CrashReport {
             write!(f, "{start} {name:>3} {value:016x}{end}")?;
         }
         writeln!(f, " rfl {:016x}", self.registers.rflags)?;
-        write!(f, "  backtrace:")?;
+        write!(f, "  backtrace:{}", Backtrace(&self.backtrace))
+    }
+}
+
+/// Frames as lines that each begin with a newline.
+pub(crate) struct Backtrace<'a>(pub &'a [Frame]);
+
+impl fmt::Display for Backtrace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut index = 0;
-        for frame in &self.backtrace {
+        for frame in self.0 {
             write!(f, "\n    {index:>2}: {:#x}", frame.address)?;
             match frame.places.split_first() {
                 None => write!(f, " unknown function")?,

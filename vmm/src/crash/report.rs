@@ -3,7 +3,7 @@
 use crate::crash::CrashState;
 use crate::crash::exception::{self, PAGE_FAULT};
 use crate::crash::symbols::Symbols;
-use crate::crash::{Cause, CrashReport, Frame, backtrace, page_fault_summary};
+use crate::crash::{Cause, CrashReport, Frame, Registers, backtrace, page_fault_summary};
 use crate::memory::GuestMemory;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
@@ -27,28 +27,9 @@ pub fn report(
     let bytes = image.bytes();
     let symbols = Symbols::new(bytes.as_deref().unwrap_or(&[]));
     let at = match cause {
-        // An exception leaves the instruction pointer at its instruction, a
-        // write to a register of the MMIO page behind it.
-        Cause::Panic | Cause::BadAccess { .. } | Cause::NoSuchVcpu(_) => {
-            registers.rip.wrapping_sub(1)
-        }
-        _ => registers.rip,
+        Cause::Panic | Cause::BadAccess { .. } | Cause::NoSuchVcpu(_) => At::Next,
+        _ => At::Instruction,
     };
-    let here = Frame {
-        address: registers.rip,
-        places: symbols.find(at),
-        times: 1,
-        left_out: 0,
-    };
-    let callers = backtrace::condense(&backtrace::walk(memory, map, &registers))
-        .into_iter()
-        .map(|run| Frame {
-            address: run.address,
-            // What a return address follows is the call.
-            places: symbols.find(run.address.wrapping_sub(1)),
-            times: run.times,
-            left_out: run.left_out,
-        });
     let fault_address = match cause {
         Cause::Exception { address, .. } => address,
         _ => None,
@@ -58,10 +39,50 @@ pub fn report(
         address_is: fault_address.map(|address| map.describe(address)),
         summary: summary(&cause, map),
         code: code(registers.rip, map, memory),
-        backtrace: std::iter::once(here).chain(callers).collect(),
+        backtrace: frames(&symbols, map, memory, &registers, at),
         registers,
         cause,
     }
+}
+
+/// What an instruction pointer is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The instruction: an exception leaves it there.
+    Instruction,
+    /// The one after it: a write to a register of the MMIO page leaves it there.
+    Next,
+}
+
+/// How the program got to where it is, innermost first. The first frame is where it
+/// is.
+pub fn frames(
+    symbols: &Symbols<'_>,
+    map: &AddressMap,
+    memory: &GuestMemory,
+    registers: &Registers,
+    at: At,
+) -> Vec<Frame> {
+    let address = match at {
+        At::Instruction => registers.rip,
+        At::Next => registers.rip.wrapping_sub(1),
+    };
+    let here = Frame {
+        address: registers.rip,
+        places: symbols.find(address),
+        times: 1,
+        left_out: 0,
+    };
+    let callers = backtrace::condense(&backtrace::walk(memory, map, registers))
+        .into_iter()
+        .map(|run| Frame {
+            address: run.address,
+            // What a return address follows is the call.
+            places: symbols.find(run.address.wrapping_sub(1)),
+            times: run.times,
+            left_out: run.left_out,
+        });
+    std::iter::once(here).chain(callers).collect()
 }
 
 fn code(rip: u64, map: &AddressMap, memory: &GuestMemory) -> Vec<u8> {

@@ -1,10 +1,12 @@
-//! SIGINT and SIGTERM, from this command's first step to its last.
+//! SIGINT, SIGTERM and SIGUSR1, from this command's first step to its last.
 //!
-//! | a signal comes | what it does |
+//! | SIGINT or SIGTERM comes | what it does |
 //! |---|---|
 //! | before there is a guest | ends the process at once: nothing has begun |
 //! | first, later | stops the guest in an orderly way; the process ends [`GRACE`] later at the latest, whatever it waits for by then |
 //! | again | ends the process at once |
+//!
+//! SIGUSR1 has the guest's state printed, if there is a guest, and ends nothing.
 //!
 //! A handler passes each signal on through a pipe to a thread that may do what
 //! a handler may not. Holding the signals back instead, for a signalfd, would
@@ -29,7 +31,9 @@ use std::time::{Duration, Instant};
 /// usually wait before they send SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(8);
 
-const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
+/// Has the guest's state printed.
+const DUMP: Signal = Signal::SIGUSR1;
+const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, DUMP];
 
 /// Both ends of the handler's pipe, made once and kept for the rest of the
 /// process: a handler may be about to write to it at any moment.
@@ -49,7 +53,7 @@ enum Stage {
     Guest(VmHandle),
 }
 
-/// SIGINT and SIGTERM taken over by this process, until this is dropped.
+/// The signals taken over by this process, until this is dropped.
 pub struct Signals {
     before: Vec<(Signal, SigAction)>,
     stage: Arc<Mutex<Stage>>,
@@ -121,17 +125,30 @@ impl Drop for Signals {
 
 /// Sees to the signals until `done`.
 fn watch(signals: &PipeReader, done: &impl AsFd, stage: &Mutex<Stage>) {
-    let Event::Signal(first) = next(signals, done, None) else {
-        return;
+    let first = loop {
+        match next(signals, done, None) {
+            Event::Signal(signal) if signal == DUMP as i32 => {
+                if let Stage::Guest(vm) = &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
+                    vm.dump();
+                }
+            }
+            Event::Signal(signal) => break signal,
+            Event::Deadline | Event::Done => return,
+        }
     };
     match &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
         Stage::Starting => end_at_once(first),
         Stage::Guest(vm) => vm.stop(StopReason::Signal(first)),
     }
-    match next(signals, done, Some(Instant::now() + GRACE)) {
-        Event::Done => {}
-        Event::Signal(second) => end_at_once(second),
-        Event::Deadline => end_at_once(first),
+    let deadline = Instant::now() + GRACE;
+    loop {
+        match next(signals, done, Some(deadline)) {
+            Event::Done => return,
+            // The guest is at its end.
+            Event::Signal(signal) if signal == DUMP as i32 => {}
+            Event::Signal(second) => end_at_once(second),
+            Event::Deadline => end_at_once(first),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::crash::{Cause, CrashState, Registers};
 use crate::memory::GuestMemory;
 use crate::platform::clock::GuestClock;
+use crate::platform::inspect::{Activity, Inspection};
 use crate::platform::park::Parkers;
 use crate::platform::uart::Uart;
 use crate::vm::outcome::{Outcome, RunState};
@@ -29,7 +30,7 @@ pub trait Vcpu: Send {
     /// Enters the guest and answers one exit.
     fn step(&mut self, shared: &VcpuShared) -> ExitAction;
 
-    /// The guest program's registers where it left, after an exit that was a crash.
+    /// The guest program's registers where it left the guest.
     ///
     /// # Errors
     ///
@@ -43,6 +44,8 @@ pub struct VcpuShared {
     pub memory: Arc<GuestMemory>,
     /// Where vCPUs sleep.
     pub parkers: Arc<Parkers>,
+    /// Where vCPUs are asked what they do.
+    pub inspections: Vec<Inspection>,
     /// The UART.
     pub uart: Uart,
     /// The guest's clock.
@@ -81,9 +84,10 @@ impl From<Cause> for ExitAction {
 pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
     let run_state = &shared.run_state;
     while !run_state.is_stopping() {
+        shared.answer_inspection(&*vcpu, Activity::Runs);
         match vcpu.step(shared) {
             ExitAction::Continue => {}
-            ExitAction::Park(deadline) => shared.park(vcpu.index(), deadline),
+            ExitAction::Park(deadline) => shared.park(&*vcpu, deadline),
             ExitAction::End(end) => run_state.end(outcome(&*vcpu, end)),
         }
     }
@@ -106,13 +110,22 @@ fn outcome(vcpu: &dyn Vcpu, end: End) -> Outcome {
 }
 
 impl VcpuShared {
-    fn park(&self, vcpu: usize, deadline: Option<u64>) {
+    /// Answers whoever asks what this vCPU does.
+    fn answer_inspection(&self, vcpu: &dyn Vcpu, activity: Activity) {
+        if let Some(inspection) = self.inspections.get(vcpu.index()) {
+            inspection.answer(activity, || vcpu.registers().ok());
+        }
+    }
+
+    fn park(&self, vcpu: &dyn Vcpu, deadline: Option<u64>) {
         let counters = &self.run_state.counters;
         counters.parks.add(1);
-        let Some(parker) = self.parkers.get(vcpu) else {
+        let Some(parker) = self.parkers.get(vcpu.index()) else {
             return;
         };
+        let since = self.clock.now();
         let slept = parker.park(|| {
+            self.answer_inspection(vcpu, Activity::Sleeps { since, deadline });
             // The one who stops the guest says so before it wakes all vCPUs.
             if self.run_state.is_stopping() {
                 return None;

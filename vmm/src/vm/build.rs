@@ -11,6 +11,7 @@ use crate::memory::map::AddressMap;
 use crate::memory::paging;
 use crate::memory::tables;
 use crate::platform::clock::GuestClock;
+use crate::platform::inspect::Inspection;
 use crate::platform::kvm::KvmMachine;
 use crate::platform::machine::Machine;
 use crate::platform::uart::Uart;
@@ -125,6 +126,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     let shared = Arc::new(VcpuShared {
         memory,
         parkers,
+        inspections: (0..vcpus.len()).map(|_| Inspection::default()).collect(),
         uart: Uart::new(config.console, vcpus.len(), Arc::clone(&run_state)),
         clock,
         run_state,
@@ -141,6 +143,8 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         stdout: (stdout, sink(config.stdout, Descriptor::stdout)?),
         log: (log, sink(config.stderr, Descriptor::stderr)?),
         timeout: config.timeout,
+        dump_every: config.dump_every,
+        notices: config.notices,
         sandbox,
         _machine: machine,
     })
@@ -226,7 +230,7 @@ fn boot_info(
 mod tests {
     use super::*;
     use crate::vm::config::Image;
-    use crate::vm::outcome::Outcome;
+    use crate::vm::outcome::{Event, Outcome, deadline};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -260,8 +264,8 @@ mod tests {
             }
             let run_state = RunState::default();
             run_state.end(Outcome::Exited(0));
-            let outcome = run_state.wait(Some(Duration::from_secs(seconds)));
-            prop_assert!(matches!(outcome, Outcome::Exited(0)));
+            let event = run_state.next(deadline(Some(Duration::from_secs(seconds))));
+            prop_assert!(matches!(event, Event::Ended(Outcome::Exited(0))));
         }
     }
 }

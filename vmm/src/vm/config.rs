@@ -94,8 +94,13 @@ pub struct VmConfig {
     pub console: Box<dyn Write + Send>,
     /// Where text goes that the program writes to its standard error.
     pub stderr: Output,
-    /// How long the guest may run.
+    /// How long the guest may run. Its state is written to the notices then.
     pub timeout: Option<Duration>,
+    /// How often its state is written to the notices meanwhile.
+    pub dump_every: Option<Duration>,
+    /// Where a guest's state is written to: when its time is up, and whenever it is
+    /// asked for ([`crate::VmHandle::dump`]).
+    pub notices: Box<dyn Write + Send>,
     /// The monitor's configuration.
     pub monitor: MonitorConfig,
     /// Whether the guest's threads give up what they do not need once they are
@@ -107,7 +112,7 @@ pub struct VmConfig {
 
 impl VmConfig {
     /// A guest with one vCPU, memory of the default sizes, no input, its output
-    /// discarded, and the UART and its errors on standard error.
+    /// discarded, and the UART, its errors and notices on standard error.
     #[must_use]
     pub fn new(image: Image, program: impl Into<String>) -> Self {
         Self {
@@ -123,6 +128,8 @@ impl VmConfig {
             console: Box::new(StandardError),
             stderr: Output::Inherit,
             timeout: None,
+            dump_every: None,
+            notices: Box::new(StandardError),
             monitor: MonitorConfig::default(),
             sandbox: false,
         }
@@ -143,6 +150,7 @@ impl fmt::Debug for VmConfig {
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)
             .field("timeout", &self.timeout)
+            .field("dump_every", &self.dump_every)
             .field("sandbox", &self.sandbox)
             .finish_non_exhaustive()
     }

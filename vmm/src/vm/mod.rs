@@ -19,6 +19,8 @@
 
 mod build;
 pub mod config;
+mod dump;
+mod notices;
 pub(crate) mod outcome;
 mod run;
 pub mod stats;
@@ -38,7 +40,7 @@ use crate::vm::stats::VmStats;
 use crate::vm::status::ExitStatus;
 use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
 use nix::libc;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +57,8 @@ pub struct Vm {
     stdout: (StandardPipe, Sink),
     log: (StandardPipe, Sink),
     timeout: Option<Duration>,
+    dump_every: Option<Duration>,
+    notices: Box<dyn Write + Send>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
     _machine: Box<dyn Machine>,
@@ -139,6 +143,13 @@ impl VmHandle {
             StopReason::Signal(signal) => Outcome::Interrupted(signal),
             StopReason::Timeout => Outcome::TimedOut,
         });
+    }
+
+    /// Has the guest's state written where its notices go
+    /// ([`VmConfig::notices`]): what is open, and what every vCPU and task waits for.
+    /// It is written soon after this returns, if the guest still runs.
+    pub fn dump(&self) {
+        self.run_state.ask_dump();
     }
 
     fn view(&self) -> MutexGuard<'_, MonitorView> {

@@ -41,6 +41,8 @@ pub struct RunState {
 struct State {
     outcome: Option<Outcome>,
     ended: bool,
+    /// Somebody wants to know the guest's state.
+    dump_asked: bool,
     /// The monitor's thread has nothing left to do.
     session_over: bool,
 }
@@ -81,40 +83,68 @@ impl RunState {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Waits until somebody has said how the guest ended, or until the timeout
-    /// says it.
-    pub fn wait(&self, timeout: Option<Duration>) -> Outcome {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    /// Asks for the guest's state, from whoever runs it.
+    pub fn ask_dump(&self) {
+        self.lock().dump_asked = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next thing that whoever runs the guest has to see to.
+    pub fn next(&self, deadline: Option<Instant>) -> Event {
         let mut state = self.lock();
         loop {
             if let Some(outcome) = state.outcome.take() {
-                return outcome;
+                return Event::Ended(outcome);
             }
             if state.ended {
                 // Taken before: a VM is run once, and waited for once.
-                return Outcome::HostFailed("the guest has ended before".into());
+                let again = Outcome::HostFailed("the guest has ended before".into());
+                return Event::Ended(again);
             }
-            state = match deadline {
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        state.ended = true;
-                        self.stop_asked.get_or_init(Instant::now);
-                        self.stopping.store(true, Ordering::Release);
-                        return Outcome::TimedOut;
-                    }
-                    self.changed
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
+            if std::mem::take(&mut state.dump_asked) {
+                return Event::DumpAsked;
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Event::Deadline;
+            }
+            state = self.wait(state, left);
         }
     }
+
+    /// Waits for a change, for at most that long.
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        match limit {
+            Some(limit) => {
+                let waited = self.changed.wait_timeout(state, limit);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.changed.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        }
+    }
+}
+
+/// When a time is up that begins now; `None` is never.
+pub fn deadline(time: Option<Duration>) -> Option<Instant> {
+    time.and_then(|time| Instant::now().checked_add(time))
+}
+
+/// What whoever runs a guest waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// Somebody has said how the guest ended.
+    Ended(Outcome),
+    /// Somebody wants to know the guest's state.
+    DumpAsked,
+    /// The deadline has come.
+    Deadline,
 }
 
 /// Says that the session is over when it is dropped, by a panic too.
@@ -138,19 +168,10 @@ impl RunState {
                 return state.session_over;
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            state = match left {
-                Some(Duration::ZERO) => return false,
-                Some(left) => {
-                    self.changed
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            if left == Some(Duration::ZERO) {
+                return false;
+            }
+            state = self.wait(state, left);
         }
     }
 }
@@ -169,7 +190,10 @@ mod tests {
         let asking = std::thread::spawn(move || asker.ask_stop(Outcome::Interrupted(2)));
         assert!(!run_state.wait_session(None, true));
         asking.join().expect("no panic");
-        assert!(matches!(run_state.wait(None), Outcome::Exited(0)));
+        assert!(matches!(
+            run_state.next(None),
+            Event::Ended(Outcome::Exited(0))
+        ));
         let session = SessionGuard(Arc::clone(&run_state));
         let ending = std::thread::spawn(move || drop(session));
         assert!(run_state.wait_session(None, false));
@@ -184,14 +208,23 @@ mod tests {
         run_state.end(Outcome::Exited(3));
         run_state.end(Outcome::TimedOut);
         assert!(run_state.is_stopping());
-        assert!(matches!(run_state.wait(None), Outcome::Exited(3)));
+        assert!(matches!(
+            run_state.next(None),
+            Event::Ended(Outcome::Exited(3))
+        ));
     }
 
     #[test]
     fn waiting_ends_with_the_timeout() {
         let run_state = RunState::default();
-        let outcome = run_state.wait(Some(Duration::from_millis(1)));
-        assert!(matches!(outcome, Outcome::TimedOut));
+        let soon = || deadline(Some(Duration::from_millis(1)));
+        run_state.ask_dump();
+        assert!(matches!(run_state.next(soon()), Event::DumpAsked));
+        assert!(matches!(run_state.next(soon()), Event::Deadline));
+        assert!(!run_state.is_stopping());
+        run_state.ask_stop(Outcome::TimedOut);
+        let event = run_state.next(soon());
+        assert!(matches!(event, Event::Ended(Outcome::TimedOut)));
         assert!(run_state.is_stopping());
     }
 }

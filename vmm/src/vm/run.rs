@@ -5,11 +5,14 @@ use crate::host::sandbox::{Entrance, Role};
 use crate::host::streams::{INTERRUPT_LIMIT, Incoming, Outgoing, STALL_LIMIT, drain_all};
 use crate::host::worker::Worker;
 use crate::platform::vcpu::{self, Vcpu, VcpuShared};
-use crate::vm::outcome::{Outcome, RunState, SessionGuard};
+use crate::vm::dump::Dumper;
+use crate::vm::notices::Notices;
+use crate::vm::outcome::{self, Event, Outcome, RunState, SessionGuard};
 use crate::vm::status::ExitStatus;
 use crate::vm::{MonitorView, Vm};
 use arca_monitor::{Monitor, MonitorHandle, SessionEnd, Undelivered};
 use nix::libc;
+use std::cell::OnceCell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub fn run(vm: Vm) -> ExitStatus {
         stdout,
         log,
         timeout,
+        dump_every,
+        notices,
         sandbox,
         _machine: machine,
     } = vm;
@@ -79,8 +84,33 @@ pub fn run(vm: Vm) -> ExitStatus {
         )));
     }
 
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let outcome = run_state.wait(timeout);
+    let deadline = outcome::deadline(timeout);
+    let bytes = OnceCell::new();
+    let dumper = Dumper {
+        image: &image,
+        map: &map,
+        shared: &shared,
+        monitor: &monitor_handle,
+        bytes: &bytes,
+        symbols: OnceCell::new(),
+    };
+    let mut notices = Notices::new(notices);
+    let mut next_dump = outcome::deadline(dump_every);
+    let outcome = loop {
+        let why = match run_state.next(deadline.into_iter().chain(next_dump).min()) {
+            Event::Ended(outcome) => break outcome,
+            Event::DumpAsked => "as asked for",
+            Event::Deadline if deadline.is_some_and(|at| at <= Instant::now()) => "its time is up",
+            Event::Deadline => {
+                next_dump = outcome::deadline(dump_every);
+                "as asked for every so often"
+            }
+        };
+        notices.say(&dumper.dump(&threads.vcpus, why));
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            run_state.ask_stop(Outcome::TimedOut);
+        }
+    };
     let ended = Instant::now();
 
     let stopped = stop_vcpus(threads.vcpus, &shared);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::host::sandbox::Entrance;
 use crate::memory::GuestMemory;
-use crate::vm::outcome::{Outcome, RunState};
+use crate::vm::outcome::{Event, Outcome, RunState};
 use arca_monitor::{Link, StandardPipe, VcpuWaker};
 use arca_shared::memory::{Arena, ShmOffset};
 use arca_shared::pipe::{BidirectionalPipe, Side};

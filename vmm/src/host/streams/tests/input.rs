@@ -143,8 +143,10 @@ fn outcome_of(spoil: impl FnOnce(&mut BidirectionalPipe, &Arena)) -> Option<Outc
     let stream = Incoming::start(pipe, reader, entrance).expect("thread");
     until("its thread's end", || dropped.load(Ordering::Relaxed));
     stream.stop();
-    let ended = run_state.is_stopping();
-    ended.then(|| run_state.wait(Some(Duration::ZERO)))
+    match run_state.next(Some(Instant::now())) {
+        Event::Ended(outcome) => Some(outcome),
+        Event::DumpAsked | Event::Deadline => None,
+    }
 }
 
 #[test]

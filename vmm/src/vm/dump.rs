@@ -1,0 +1,113 @@
+//! The state of a guest: what is open, and what every vCPU and task waits for. It
+//! explains a guest that hangs.
+
+use crate::crash::report::frames;
+use crate::crash::symbols::Symbols;
+use crate::crash::{At, Backtrace};
+use crate::host::worker::Worker;
+use crate::memory::image::CheckedImage;
+use crate::memory::map::AddressMap;
+use crate::platform::inspect::{Activity, VcpuState};
+use crate::platform::vcpu::VcpuShared;
+use arca_monitor::MonitorHandle;
+use std::cell::OnceCell;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a vCPU, and the monitor, have to say what they do. Both take
+/// microseconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Whoever describes a running guest.
+pub struct Dumper<'a> {
+    pub image: &'a CheckedImage,
+    pub map: &'a AddressMap,
+    pub shared: &'a VcpuShared,
+    pub monitor: &'a MonitorHandle,
+    /// The image's bytes and symbols, read when they are first needed.
+    pub bytes: &'a OnceCell<Option<Arc<[u8]>>>,
+    pub symbols: OnceCell<Symbols<'a>>,
+}
+
+impl<'a> Dumper<'a> {
+    /// Describes the guest, whose vCPUs these threads run. `why`: what it is
+    /// described for.
+    pub fn dump<T: Send + 'static>(&self, vcpus: &[Worker<T>], why: &str) -> String {
+        let now = self.shared.clock.now();
+        let mut text = format!("state of the guest {} after boot ({why})", seconds(now));
+        self.vcpus(vcpus, now, &mut text);
+        match self.monitor.state(Instant::now() + ANSWER_LIMIT) {
+            Some(state) => _ = write!(text, "{state}"),
+            None => text.push_str("\n  the monitor does not answer"),
+        }
+        text
+    }
+
+    fn symbols(&self) -> &Symbols<'a> {
+        self.symbols.get_or_init(|| {
+            let bytes = self.bytes.get_or_init(|| self.image.bytes());
+            Symbols::new(bytes.as_deref().unwrap_or(&[]))
+        })
+    }
+
+    fn vcpus<T: Send + 'static>(&self, vcpus: &[Worker<T>], now: u64, text: &mut String) {
+        for (index, state) in self.look_at(vcpus).into_iter().enumerate() {
+            let _ = write!(text, "\n  vCPU {index} ");
+            let Some(VcpuState {
+                activity,
+                registers,
+            }) = state
+            else {
+                text.push_str(
+                    "does not answer: its thread gets no processor, or writes to a console that \
+                     nobody reads",
+                );
+                continue;
+            };
+            let at = match activity {
+                Activity::Runs => {
+                    text.push_str("runs");
+                    At::Instruction
+                }
+                Activity::Sleeps { since, deadline } => {
+                    let slept = seconds(now.saturating_sub(since));
+                    let _ = write!(text, "has slept for {slept}, ");
+                    let _ = match deadline.map(|deadline| seconds(deadline.saturating_sub(now))) {
+                        Some(left) => write!(text, "and wakes in {left} at the latest"),
+                        None => write!(text, "until it is woken"),
+                    };
+                    At::Next
+                }
+            };
+            let memory = &self.shared.memory;
+            let frames = frames(self.symbols(), self.map, memory, &registers, at);
+            let _ = write!(text, "{}", Backtrace(&frames));
+        }
+    }
+
+    /// What each vCPU does, all at about the same time.
+    fn look_at<T: Send + 'static>(&self, vcpus: &[Worker<T>]) -> Vec<Option<VcpuState>> {
+        let inspections = &self.shared.inspections;
+        inspections.iter().for_each(|inspection| inspection.ask());
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        loop {
+            let mut waits = false;
+            for (worker, inspection) in vcpus.iter().zip(inspections) {
+                if inspection.answered().is_none() && !worker.is_finished() {
+                    worker.signal_and_pause();
+                    waits |= inspection.answered().is_none();
+                }
+            }
+            if !waits || Instant::now() >= deadline {
+                let answers = inspections.iter();
+                return answers.map(|inspection| inspection.answered()).collect();
+            }
+        }
+    }
+}
+
+/// A time in nanoseconds, for a person.
+fn seconds(nanos: u64) -> String {
+    format!("{:.3} s", Duration::from_nanos(nanos).as_secs_f64())
+}
