@@ -58,6 +58,8 @@ pub mod vcpu;
 
 pub use arca_shared::protocol::boot::BootInfo;
 pub use embassy_futures::{join, select, yield_now};
+pub use embedded_io;
+pub use embedded_io_async;
 pub use env::{args, random_seed};
 pub use executor::{JoinHandle, spawn};
 pub use futures_util as futures;

@@ -3,14 +3,17 @@
 //! The calls mirror `std::net`. The blocking ones may be made from anywhere;
 //! from a task, the asynchronous ones are the better choice.
 
-use crate::http::Source;
 use crate::runtime;
 pub use arca_shared::client::{
-    ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream, AsyncTcpStream, Shutdown,
+    ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream, AsyncTcpStream, Host,
+    OwnedReadHalf, OwnedWriteHalf, ReadHalf, Shutdown, ToHost, WriteHalf, copy, copy_async,
+    copy_bidirectional, copy_bidirectional_async,
 };
 pub use arca_shared::errno::{Errno, ErrorKind};
 pub use arca_shared::error::Error;
+pub use arca_shared::protocol::message::SocketOption;
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 
 /// Connects to `address`, and waits until that is done.
 ///
@@ -22,16 +25,22 @@ pub fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     runtime::session().connect(address)
 }
 
+/// [`connect`], giving up after `timeout`.
+///
+/// # Errors
+///
+/// ETIMEDOUT when the time has passed, EINVAL if it is zero; else as [`connect`].
+pub fn connect_timeout(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Error> {
+    TcpStream::connect_timeout(address, timeout)
+}
+
 /// Connects to `host`, an address or a name that the host resolves.
 ///
 /// # Errors
 ///
 /// As [`connect`]; an unknown name has an error of its own.
 pub fn connect_host(host: &str, port: u16) -> Result<TcpStream, Error> {
-    match host.parse::<IpAddr>() {
-        Ok(ip) => connect(SocketAddr::new(ip, port)),
-        Err(_) => runtime::session().connect_name(host, port),
-    }
+    TcpStream::connect((host, port))
 }
 
 /// Listens at `address`; port 0 takes a free one, which
@@ -55,6 +64,27 @@ pub async fn connect_async(address: SocketAddr) -> Result<AsyncTcpStream, Error>
     Ok(stream.into_async())
 }
 
+/// [`connect_timeout`] for a task.
+///
+/// # Errors
+///
+/// As [`connect_timeout`].
+pub async fn connect_timeout_async(
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<AsyncTcpStream, Error> {
+    AsyncTcpStream::connect_timeout(address, timeout).await
+}
+
+/// [`connect_host`] for a task. Dropping the future cancels it.
+///
+/// # Errors
+///
+/// As [`connect_host`].
+pub async fn connect_host_async(host: &str, port: u16) -> Result<AsyncTcpStream, Error> {
+    AsyncTcpStream::connect((host, port)).await
+}
+
 /// [`bind`] for a task.
 ///
 /// # Errors
@@ -62,12 +92,4 @@ pub async fn connect_async(address: SocketAddr) -> Result<AsyncTcpStream, Error>
 /// As [`bind`].
 pub async fn bind_async(address: SocketAddr) -> Result<TcpListener, Error> {
     runtime::session().bind_async(address).await
-}
-
-impl Source for TcpStream {
-    type Error = Error;
-
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        TcpStream::read(self, buffer)
-    }
 }

@@ -49,6 +49,7 @@ pub(crate) unsafe fn init(info: &BootInfo) {
         Ok(session) => session,
         Err(error) => panic!("the control pipe: {error}"),
     };
+    session.make_the_programs();
     RUNTIME.call_once(|| Runtime { reactor, session });
 }
 

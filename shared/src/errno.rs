@@ -107,6 +107,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The stream ended before all that was wanted had come.
     UnexpectedEof,
+    /// What was read is not what it should be.
+    InvalidData,
     /// Nothing is there by that name or id.
     NotFound,
     /// The host has no room, or no room for this session, left.
@@ -147,6 +149,8 @@ impl Errno {
         }
     }
 }
+
+impl core::error::Error for Errno {}
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

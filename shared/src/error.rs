@@ -13,6 +13,9 @@ pub enum Error {
     /// The stream ended before all that was wanted had come.
     #[error("unexpected end of stream")]
     UnexpectedEof,
+    /// What was read as text is not UTF-8.
+    #[error("the text that was read is not UTF-8")]
+    InvalidUtf8,
     /// The session with the monitor is over.
     #[error("the session with the monitor has ended")]
     SessionEnded,
@@ -28,6 +31,7 @@ impl Error {
         match self {
             Self::Os(errno) => errno.kind(),
             Self::UnexpectedEof => ErrorKind::UnexpectedEof,
+            Self::InvalidUtf8 => ErrorKind::InvalidData,
             Self::SessionEnded => ErrorKind::SessionEnded,
             Self::Protocol(_) => ErrorKind::Other,
         }

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 client: one GET, its response head, and a body read in
 //! pieces as large as the caller's buffer.
 //!
-//! It works over anything that can be read ([`Source`]), sends one request for
+//! It works over anything that can be read ([`embedded_io::Read`]), sends one request for
 //! each connection, and understands the three ways in which a body ends: at its
 //! stated length, with its last chunk, or with the connection.
 
@@ -10,5 +10,5 @@ mod response;
 mod url;
 
 pub use head::MAX_HEAD;
-pub use response::{HttpError, Response, Source};
+pub use response::{HttpError, Response};
 pub use url::{Url, UrlError};

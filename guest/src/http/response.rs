@@ -3,20 +3,8 @@
 use super::head::{Head, MAX_HEAD, Rest};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use embedded_io::Read;
 use httparse::Status;
-
-/// Where a response is read from.
-pub trait Source {
-    /// Why a read fails.
-    type Error;
-
-    /// Reads what is there, up to the size of `buffer`; 0 is the end.
-    ///
-    /// # Errors
-    ///
-    /// As the source has it.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
-}
 
 /// Why a response cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +47,7 @@ pub struct Response<S> {
     rest: Rest,
 }
 
-impl<S: Source> Response<S> {
+impl<S: Read> Response<S> {
     /// Reads a response's head from `source`, to which the request was sent.
     ///
     /// # Errors
@@ -211,13 +199,16 @@ impl<S: Source> Response<S> {
 mod tests {
     use super::*;
     use core::convert::Infallible;
+    use embedded_io::ErrorType;
 
     /// Gives its bytes out a few at a time.
     struct Pieces<'a>(&'a [u8], usize);
 
-    impl Source for Pieces<'_> {
+    impl ErrorType for Pieces<'_> {
         type Error = Infallible;
+    }
 
+    impl Read for Pieces<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
             let count = self.0.len().min(buffer.len()).min(self.1);
             let (now, later) = self.0.split_at(count);

@@ -1,11 +1,15 @@
-//! A connected socket for tasks, and its halves.
+//! A connected socket for tasks.
 
 use super::ArcaTcpStream;
+use super::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use super::handle::Handle;
 use super::pipe_end::{PipeEnd, Take};
-use super::stream_core::{Shutdown, StreamCore};
+use super::stream_core::Shutdown;
+use super::transfer::{read_methods, write_methods};
+use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
-use alloc::sync::Arc;
+use core::fmt;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 
@@ -32,40 +36,7 @@ use core::net::SocketAddr;
 /// }
 /// ```
 pub struct AsyncTcpStream {
-    pub(super) core: Arc<StreamCore>,
-}
-
-/// The receiving direction of a stream.
-pub struct OwnedReadHalf(Arc<StreamCore>);
-
-/// The sending direction of a stream; dropping it shuts sending down.
-pub struct OwnedWriteHalf(Arc<StreamCore>);
-
-async fn read(end: &PipeEnd, buffer: &mut [u8]) -> Result<usize, Error> {
-    poll_fn(|context| end.poll_read(context, buffer)).await
-}
-
-async fn read_exact(end: &PipeEnd, buffer: &mut [u8]) -> Result<(), Error> {
-    let mut len = 0;
-    while len < buffer.len() {
-        match read(end, &mut buffer[len..]).await? {
-            0 => return Err(Error::UnexpectedEof),
-            read => len += read,
-        }
-    }
-    Ok(())
-}
-
-async fn write(end: &PipeEnd, buffer: &[u8]) -> Result<usize, Error> {
-    poll_fn(|context| end.poll_write(context, buffer)).await
-}
-
-async fn write_all(end: &PipeEnd, mut buffer: &[u8]) -> Result<(), Error> {
-    while !buffer.is_empty() {
-        let written = write(end, buffer).await?;
-        buffer = &buffer[written..];
-    }
-    Ok(())
+    pub(super) core: Handle,
 }
 
 impl ArcaTcpStream {
@@ -84,40 +55,17 @@ impl ArcaTcpStream {
 }
 
 impl AsyncTcpStream {
+    read_methods!([&] self);
+    write_methods!([&] self);
+
+    /// As [`ArcaTcpStream::peek`].
+    ///
+    /// # Errors
+    ///
     /// As [`ArcaTcpStream::read`].
-    ///
-    /// # Errors
-    ///
-    /// The connection's errno, once.
-    pub async fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        read(&self.core.end, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::read_exact`].
-    ///
-    /// # Errors
-    ///
-    /// As [`ArcaTcpStream::read_exact`].
-    pub async fn read_exact(&self, buffer: &mut [u8]) -> Result<(), Error> {
-        read_exact(&self.core.end, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::write`].
-    ///
-    /// # Errors
-    ///
-    /// The connection's errno, once, and then EPIPE.
-    pub async fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
-        write(&self.core.end, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::write_all`].
-    ///
-    /// # Errors
-    ///
-    /// As [`AsyncTcpStream::write`].
-    pub async fn write_all(&self, buffer: &[u8]) -> Result<(), Error> {
-        write_all(&self.core.end, buffer).await
+    pub async fn peek(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let end = &self.core.end;
+        poll_fn(|context| end.poll_peek(context, buffer)).await
     }
 
     /// As [`ArcaTcpStream::send`].
@@ -128,8 +76,8 @@ impl AsyncTcpStream {
     pub async fn send(&self, buffer: &[u8]) -> Result<(), Error> {
         let end = &self.core.end;
         // Of no bytes, one write still says whether the peer takes any.
-        let result = match write(end, buffer).await {
-            Ok(len) => write_all(end, &buffer[len..]).await,
+        let result = match self.write(buffer).await {
+            Ok(len) => self.write_all(&buffer[len..]).await,
             Err(error) => Err(error),
         };
         if result.is_err() && end.is_peer_read_closed() {
@@ -194,6 +142,20 @@ impl AsyncTcpStream {
         self.core.end.shm_offset()
     }
 
+    /// Another handle to the same connection.
+    #[must_use]
+    pub fn try_clone(&self) -> Self {
+        Self {
+            core: Handle::new(self.core.shared()),
+        }
+    }
+
+    /// The pending error of the connection, which is then no longer pending.
+    #[must_use]
+    pub fn take_error(&self) -> Option<Errno> {
+        self.core.end.take_error()
+    }
+
     /// The Arca end of the pipe, for polling.
     #[must_use]
     pub fn end(&self) -> &PipeEnd {
@@ -209,123 +171,19 @@ impl AsyncTcpStream {
     /// The two directions, to be used and dropped apart.
     #[must_use]
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        (OwnedReadHalf(self.core.clone()), OwnedWriteHalf(self.core))
+        let write = OwnedWriteHalf::new(self.core.shared());
+        (OwnedReadHalf::new(self.core), write)
     }
 
     /// The two directions, borrowed.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
-        (ReadHalf(&self.core.end), WriteHalf(&self.core.end))
+        let (read, write) = self.core.split();
+        (ReadHalf::new(read), WriteHalf::new(write))
     }
 }
 
-/// The receiving direction of a stream, borrowed.
-pub struct ReadHalf<'a>(&'a PipeEnd);
-
-/// The sending direction of a stream, borrowed.
-pub struct WriteHalf<'a>(&'a PipeEnd);
-
-impl ReadHalf<'_> {
-    /// As [`ArcaTcpStream::read`].
-    ///
-    /// # Errors
-    ///
-    /// The connection's errno, once.
-    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        read(self.0, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::read_exact`].
-    ///
-    /// # Errors
-    ///
-    /// As [`ArcaTcpStream::read_exact`].
-    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
-        read_exact(self.0, buffer).await
-    }
-}
-
-impl WriteHalf<'_> {
-    /// As [`ArcaTcpStream::write`].
-    ///
-    /// # Errors
-    ///
-    /// As [`AsyncTcpStream::write`].
-    pub async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
-        write(self.0, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::write_all`].
-    ///
-    /// # Errors
-    ///
-    /// As [`AsyncTcpStream::write`].
-    pub async fn write_all(&mut self, buffer: &[u8]) -> Result<(), Error> {
-        write_all(self.0, buffer).await
-    }
-}
-
-impl OwnedReadHalf {
-    /// As [`ArcaTcpStream::read`].
-    ///
-    /// # Errors
-    ///
-    /// The connection's errno, once.
-    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        read(&self.0.end, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::read_exact`].
-    ///
-    /// # Errors
-    ///
-    /// As [`ArcaTcpStream::read_exact`].
-    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
-        read_exact(&self.0.end, buffer).await
-    }
-
-    /// The connection again, if `write` is its other half; else both as they
-    /// were.
-    ///
-    /// # Errors
-    ///
-    /// The halves, if they are not of one stream.
-    pub fn reunite(self, write: OwnedWriteHalf) -> Result<AsyncTcpStream, (Self, OwnedWriteHalf)> {
-        if !Arc::ptr_eq(&self.0, &write.0) {
-            return Err((self, write));
-        }
-        // Forgotten, so that it does not shut sending down; its count is taken
-        // over by the stream, and the read half's is dropped.
-        let core = write.0.clone();
-        let write = core::mem::ManuallyDrop::new(write);
-        // SAFETY: `write` is never used or dropped again, so that its reference
-        // is given up exactly once.
-        drop(unsafe { core::ptr::read(&write.0) });
-        Ok(AsyncTcpStream { core })
-    }
-}
-
-impl OwnedWriteHalf {
-    /// As [`ArcaTcpStream::write`].
-    ///
-    /// # Errors
-    ///
-    /// As [`AsyncTcpStream::write`].
-    pub async fn write(&mut self, buffer: &[u8]) -> Result<usize, Error> {
-        write(&self.0.end, buffer).await
-    }
-
-    /// As [`ArcaTcpStream::write_all`].
-    ///
-    /// # Errors
-    ///
-    /// As [`AsyncTcpStream::write`].
-    pub async fn write_all(&mut self, buffer: &[u8]) -> Result<(), Error> {
-        write_all(&self.0.end, buffer).await
-    }
-}
-
-impl Drop for OwnedWriteHalf {
-    fn drop(&mut self) {
-        self.0.end.close_write();
+impl fmt::Debug for AsyncTcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.describe("AsyncTcpStream", f)
     }
 }

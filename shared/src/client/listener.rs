@@ -6,10 +6,12 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::protocol::message::{Reply, Request, SocketOption, Target};
 use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// A listening socket on the host, used from Arca. Dropping it closes it:
+/// A listening socket on the host, used from Arca. Dropping its last handle closes it:
 /// accepts that wait end with EBADF, and connections that were not accepted are
 /// reset by the host's kernel.
 ///
@@ -29,34 +31,48 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// }
 /// ```
 pub struct ArcaTcpListener {
+    core: Arc<ListenerCore>,
+}
+
+/// What the handles of one listener share. Dropping it closes the listener.
+struct ListenerCore {
     control: Arc<ControlClient>,
     id: u32,
     local: SocketAddr,
     nonblocking: AtomicBool,
 }
 
+impl Drop for ListenerCore {
+    fn drop(&mut self) {
+        self.control.close_listener(self.id);
+    }
+}
+
 impl ArcaTcpListener {
     pub(super) fn new(control: &Arc<ControlClient>, id: u32, local: SocketAddr) -> Self {
         control.open_listener(id);
-        Self {
+        let core = ListenerCore {
             control: control.clone(),
             id,
             local,
             nonblocking: AtomicBool::new(false),
+        };
+        Self {
+            core: Arc::new(core),
         }
     }
 
     fn call(&self) -> Call {
         let request = Request::AcceptFrom {
-            listener_id: self.id,
+            listener_id: self.core.id,
         };
-        self.control.call(request)
+        self.core.control.call(request)
     }
 
     fn accepted(&self, reply: &Reply) -> Result<(ArcaTcpStream, SocketAddr), Error> {
         match reply {
             Reply::Accepted { ready, local, peer } => {
-                let stream = ArcaTcpStream::join(&self.control, ready, *local, *peer)?;
+                let stream = ArcaTcpStream::join(&self.core.control, ready, *local, *peer)?;
                 Ok((stream, peer.0))
             }
             Reply::AcceptErr(errno) => Err((*errno).into()),
@@ -73,16 +89,16 @@ impl ArcaTcpListener {
     pub fn accept(&self) -> Result<(ArcaTcpStream, SocketAddr), Error> {
         let call = self.call();
         // Relaxed: an option of this listener, which orders nothing.
-        if self.nonblocking.load(Ordering::Relaxed) {
+        if self.core.nonblocking.load(Ordering::Relaxed) {
             // The monitor takes the two in order: it accepts what is there, or
             // cancels.
             call.cancel();
-            return match self.control.reactor().block_on(call)? {
+            return match self.core.control.reactor().block_on(call)? {
                 Reply::AcceptErr(Errno::ECANCELED) => Err(Errno::EAGAIN.into()),
                 reply => self.accepted(&reply),
             };
         }
-        self.accepted(&self.control.reactor().block_on(call)?)
+        self.accepted(&self.core.control.reactor().block_on(call)?)
     }
 
     /// As [`ArcaTcpListener::accept`], for a task. Dropping the future cancels
@@ -104,12 +120,20 @@ impl ArcaTcpListener {
     /// where port 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.core.local
     }
 
     /// Whether [`ArcaTcpListener::accept`] returns EAGAIN rather than wait.
     pub fn set_nonblocking(&self, nonblocking: bool) {
-        self.nonblocking.store(nonblocking, Ordering::Relaxed);
+        self.core.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    /// Another handle to the same listener. It closes when the last is dropped.
+    #[must_use]
+    pub fn try_clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+        }
     }
 
     /// Time to live of the packets of connections that are accepted.
@@ -118,8 +142,16 @@ impl ArcaTcpListener {
     ///
     /// The errno that getsockopt(2) gave on the host.
     pub fn ttl(&self) -> Result<u32, Error> {
-        let target = Target::Listener(self.id);
-        let value = self.control.get_option(target, SocketOption::Ttl)?;
+        self.block_on(self.ttl_async())
+    }
+
+    /// As [`ArcaTcpListener::ttl`], for a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpListener::ttl`].
+    pub async fn ttl_async(&self) -> Result<u32, Error> {
+        let value = self.get(SocketOption::Ttl).await?;
         Ok(u32::try_from(value).unwrap_or(u32::MAX))
     }
 
@@ -129,9 +161,20 @@ impl ArcaTcpListener {
     ///
     /// The errno that setsockopt(2) gave on the host.
     pub fn set_ttl(&self, ttl: u32) -> Result<(), Error> {
-        let target = Target::Listener(self.id);
-        self.control
+        self.block_on(self.set_ttl_async(ttl))
+    }
+
+    /// As [`ArcaTcpListener::set_ttl`], for a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpListener::set_ttl`].
+    pub async fn set_ttl_async(&self, ttl: u32) -> Result<(), Error> {
+        let Self { core } = self;
+        let target = Target::Listener(core.id);
+        core.control
             .set_option(target, SocketOption::Ttl, ttl.into())
+            .await
     }
 
     /// The pending error of the socket, which is then no longer pending.
@@ -140,16 +183,36 @@ impl ArcaTcpListener {
     ///
     /// The errno that getsockopt(2) gave on the host.
     pub fn take_error(&self) -> Result<Option<Error>, Error> {
-        let target = Target::Listener(self.id);
-        match self.control.get_option(target, SocketOption::Error)? {
+        self.block_on(self.take_error_async())
+    }
+
+    /// As [`ArcaTcpListener::take_error`], for a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpListener::take_error`].
+    pub async fn take_error_async(&self) -> Result<Option<Error>, Error> {
+        match self.get(SocketOption::Error).await? {
             0 => Ok(None),
             errno => Ok(Some(Errno(errno as u32).into())),
         }
     }
+
+    async fn get(&self, option: SocketOption) -> Result<u64, Error> {
+        let target = Target::Listener(self.core.id);
+        self.core.control.get_option(target, option).await
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.core.control.reactor().block_on(future)
+    }
 }
 
-impl Drop for ArcaTcpListener {
-    fn drop(&mut self) {
-        self.control.close_listener(self.id);
+impl fmt::Debug for ArcaTcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener")
+            .field("local", &self.core.local)
+            .field("listener", &self.core.id)
+            .finish()
     }
 }

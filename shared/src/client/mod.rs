@@ -12,7 +12,14 @@
 //! | `listener` | [`ArcaTcpListener`] |
 //! | `stream` | [`ArcaTcpStream`], blocking |
 //! | `stream_core` | what its handles and halves share |
-//! | `async_stream` | [`AsyncTcpStream`], and halves of streams |
+//! | `async_stream` | [`AsyncTcpStream`] |
+//! | `halves` | halves of it |
+//! | `handle` | one handle to a stream, and what it has lent |
+//! | `transfer` | reading and writing for tasks |
+//! | `options` | options of a connection |
+//! | `copy` | from one stream to another |
+//! | `embedded` | the interfaces of embedded-io |
+//! | `host` | whom to connect to, and a program's one session |
 //! | `control_client` | requests in flight on the control pipe, and their replies |
 //! | `pipe_end` | the Arca end of a pipe, which streams and standard streams share |
 //! | `standard` | standard input, output and log |
@@ -24,8 +31,14 @@
 mod adaptive_poll;
 mod async_stream;
 mod control_client;
+mod copy;
+mod embedded;
 pub mod hal;
+mod halves;
+mod handle;
+mod host;
 mod listener;
+mod options;
 mod pipe_end;
 pub mod reactor;
 mod session;
@@ -34,9 +47,13 @@ mod stream;
 mod stream_core;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod waiters;
 
-pub use async_stream::{AsyncTcpStream, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+pub use async_stream::AsyncTcpStream;
+pub use copy::{copy, copy_async, copy_bidirectional, copy_bidirectional_async};
+pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+pub use host::{Host, ToHost};
 pub use listener::ArcaTcpListener;
 pub use pipe_end::PipeEnd;
 pub use session::ArcaSession;

@@ -1,13 +1,18 @@
 //! A connected socket, blocking.
 
 use super::control_client::ControlClient;
+use super::handle::{self, Handle};
 use super::pipe_end::{PipeEnd, Take};
 use super::stream_core::{Shutdown, StreamCore};
+use super::transfer::{append, append_until, line, text};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::memory::ShmOffset;
-use crate::protocol::message::{Address, ConnectionReady, SocketOption};
+use crate::protocol::message::{Address, ConnectionReady};
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -38,7 +43,7 @@ use core::time::Duration;
 /// }
 /// ```
 pub struct ArcaTcpStream {
-    pub(super) core: Arc<StreamCore>,
+    pub(super) core: Handle,
 }
 
 impl ArcaTcpStream {
@@ -54,7 +59,7 @@ impl ArcaTcpStream {
         let id = ready.connection_id;
         let core = StreamCore::new(control.clone(), end, id, local.0, peer.0);
         Ok(Self {
-            core: Arc::new(core),
+            core: Handle::new(Arc::new(core)),
         })
     }
 
@@ -78,6 +83,53 @@ impl ArcaTcpStream {
         self.core.peek(buffer)
     }
 
+    /// As [`ArcaTcpStream::read`], into several buffers, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`].
+    pub fn read_vectored(&self, buffers: &mut [&mut [u8]]) -> Result<usize, Error> {
+        self.core.read_vectored(buffers)
+    }
+
+    /// Lends the bytes that are there, where they are: in the ring, as many as lie in
+    /// one piece. Waits for at least one; none is the end of the stream.
+    /// [`ArcaTcpStream::consume`] says how many of them were read.
+    ///
+    /// Nothing is copied. What is lent are bytes of shared memory: a host that breaks
+    /// the protocol could change them while they are looked at. A program that is to
+    /// withstand even that copies what it checks before it uses it.
+    ///
+    /// Until they are given back, by `consume` or by the next use of this handle, reads
+    /// through other handles wait, and so does their closing of this direction.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`].
+    pub fn fill_buf(&mut self) -> Result<&[u8], Error> {
+        handle::fill(&mut self.core)
+    }
+
+    /// Marks `len` of the bytes that [`ArcaTcpStream::fill_buf`] lent as read, and gives
+    /// all back; more than were lent is cut.
+    pub fn consume(&mut self, len: usize) {
+        self.core.consume(len);
+    }
+
+    /// Calls `parse` with the bytes that are there, where they are, as
+    /// [`ArcaTcpStream::fill_buf`] lends them; it says how many of them were read.
+    /// Gives that number.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`].
+    pub fn read_with(&self, parse: impl FnOnce(&[u8]) -> usize) -> Result<usize, Error> {
+        let lent = self.core.read_in_place()?;
+        let len = parse(&lent).min(lent.len());
+        lent.consume(len);
+        Ok(len)
+    }
+
     /// Fills the buffer.
     ///
     /// # Errors
@@ -95,6 +147,59 @@ impl ArcaTcpStream {
         Ok(())
     }
 
+    /// Appends everything up to the end of the stream to `bytes`, and says how many
+    /// bytes that were.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`]; what came before it is in `bytes`.
+    pub fn read_to_end(&self, bytes: &mut Vec<u8>) -> Result<usize, Error> {
+        let before = bytes.len();
+        while self.read_with(|piece| append(bytes, piece))? > 0 {}
+        Ok(bytes.len() - before)
+    }
+
+    /// Everything up to the end of the stream, as text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUtf8`] if it is not UTF-8; else as [`ArcaTcpStream::read`].
+    pub fn read_to_string(&self) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        self.read_to_end(&mut bytes)?;
+        text(bytes)
+    }
+
+    /// Appends everything up to the first byte `last`, and that, to `bytes`, and says
+    /// how many bytes that were; the end of the stream may come before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::read`]; what came before it is in `bytes`.
+    pub fn read_until(&self, last: u8, bytes: &mut Vec<u8>) -> Result<usize, Error> {
+        let before = bytes.len();
+        let mut found = false;
+        while !found && self.read_with(|piece| append_until(last, bytes, piece, &mut found))? > 0 {}
+        Ok(bytes.len() - before)
+    }
+
+    /// The next line, without its line end; none at the end of the stream. The ring is
+    /// the buffer: nothing is read ahead of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUtf8`] if it is not UTF-8; else as [`ArcaTcpStream::read`].
+    pub fn next_line(&self) -> Result<Option<String>, Error> {
+        let mut bytes = Vec::new();
+        self.read_until(b'\n', &mut bytes)?;
+        line(bytes)
+    }
+
+    /// The lines to come, without their line ends.
+    pub fn lines(&self) -> impl Iterator<Item = Result<String, Error>> + '_ {
+        core::iter::from_fn(|| self.next_line().transpose())
+    }
+
     /// Writes what there is room for, waiting for room for at least one byte.
     ///
     /// # Errors
@@ -104,6 +209,46 @@ impl ArcaTcpStream {
     /// passed.
     pub fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
         self.core.write(buffer)
+    }
+
+    /// As [`ArcaTcpStream::write`], from several buffers, one after the other, of which
+    /// the monitor is notified once.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::write`].
+    pub fn write_vectored(&self, buffers: &[&[u8]]) -> Result<usize, Error> {
+        self.core.write_vectored(buffers)
+    }
+
+    /// Calls `generate` with the room that there is, where it is: in the ring, as much
+    /// as lies in one piece, and at least a byte. It holds what it held before.
+    /// `generate` says how many bytes it put there, from the start; more than there is
+    /// room for is cut. Gives that number. Nothing is copied.
+    ///
+    /// Until `generate` returns, other writes to this stream wait; one from within it
+    /// would wait for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::write`].
+    pub fn write_with(&self, generate: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, Error> {
+        let mut room = self.core.write_in_place()?;
+        let len = generate(&mut room).min(room.len());
+        room.commit(len);
+        Ok(len)
+    }
+
+    /// What `write!` calls: writes formatted text, as a whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpStream::write_all`].
+    pub fn write_fmt(&self, text: fmt::Arguments<'_>) -> Result<(), Error> {
+        match text.as_str() {
+            Some(text) => self.write_all(text.as_bytes()),
+            None => self.write_all(text.to_string().as_bytes()),
+        }
     }
 
     /// Writes all of the buffer.
@@ -197,7 +342,7 @@ impl ArcaTcpStream {
     #[must_use]
     pub fn try_clone(&self) -> Self {
         Self {
-            core: self.core.clone(),
+            core: Handle::new(self.core.shared()),
         }
     }
 
@@ -236,114 +381,21 @@ impl ArcaTcpStream {
         self.core.write_timeout.set(timeout)
     }
 
-    /// Whether small writes go out at once (TCP_NODELAY).
-    ///
-    /// # Errors
-    ///
-    /// The errno that getsockopt(2) gave on the host.
-    pub fn nodelay(&self) -> Result<bool, Error> {
-        Ok(self.core.get(SocketOption::NoDelay)? != 0)
-    }
-
-    /// Sets [`ArcaTcpStream::nodelay`].
-    ///
-    /// # Errors
-    ///
-    /// The errno that setsockopt(2) gave on the host.
-    pub fn set_nodelay(&self, nodelay: bool) -> Result<(), Error> {
-        self.core.set(SocketOption::NoDelay, nodelay.into())
-    }
-
-    /// After how long without traffic the peer is probed; `None` is never.
-    ///
-    /// # Errors
-    ///
-    /// The errno that getsockopt(2) gave on the host.
-    pub fn keepalive(&self) -> Result<Option<Duration>, Error> {
-        if self.core.get(SocketOption::KeepAlive)? == 0 {
-            return Ok(None);
-        }
-        let idle = self.core.get(SocketOption::KeepIdle)?;
-        Ok(Some(Duration::from_secs(idle)))
-    }
-
-    /// Sets [`ArcaTcpStream::keepalive`], in whole seconds, at least one.
-    ///
-    /// # Errors
-    ///
-    /// The errno that setsockopt(2) gave on the host.
-    pub fn set_keepalive(&self, idle: Option<Duration>) -> Result<(), Error> {
-        if let Some(idle) = idle {
-            let seconds = idle.as_secs().max(1);
-            self.core.set(SocketOption::KeepIdle, seconds)?;
-        }
-        self.core
-            .set(SocketOption::KeepAlive, idle.is_some().into())
-    }
-
-    /// How long the peer may acknowledge nothing of what was sent, or take none of
-    /// it, until the connection fails with ETIMEDOUT; `None` is the host's default.
-    ///
-    /// # Errors
-    ///
-    /// The errno that getsockopt(2) gave on the host.
-    pub fn user_timeout(&self) -> Result<Option<Duration>, Error> {
-        let millis = self.core.get(SocketOption::UserTimeout)?;
-        Ok((millis != 0).then(|| Duration::from_millis(millis)))
-    }
-
-    /// Sets [`ArcaTcpStream::user_timeout`], in whole milliseconds, at least one.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL for 2^31 milliseconds or more, else the errno that setsockopt(2) gave
-    /// on the host.
-    pub fn set_user_timeout(&self, limit: Option<Duration>) -> Result<(), Error> {
-        let millis = limit.map_or(0, |limit| limit.as_millis().max(1));
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
-        self.core.set(SocketOption::UserTimeout, millis)
-    }
-
-    /// Time to live of outgoing packets.
-    ///
-    /// # Errors
-    ///
-    /// The errno that getsockopt(2) gave on the host.
-    pub fn ttl(&self) -> Result<u32, Error> {
-        let value = self.core.get(SocketOption::Ttl)?;
-        Ok(u32::try_from(value).unwrap_or(u32::MAX))
-    }
-
-    /// Sets [`ArcaTcpStream::ttl`].
-    ///
-    /// # Errors
-    ///
-    /// The errno that setsockopt(2) gave on the host.
-    pub fn set_ttl(&self, ttl: u32) -> Result<(), Error> {
-        self.core.set(SocketOption::Ttl, ttl.into())
-    }
-
-    /// The value of any option, as the wire says it.
-    ///
-    /// # Errors
-    ///
-    /// The errno that getsockopt(2) gave on the host.
-    pub fn option(&self, option: SocketOption) -> Result<u64, Error> {
-        self.core.get(option)
-    }
-
-    /// Sets any option, as the wire says it.
-    ///
-    /// # Errors
-    ///
-    /// The errno that setsockopt(2) gave on the host.
-    pub fn set_option(&self, option: SocketOption, value: u64) -> Result<(), Error> {
-        self.core.set(option, value)
-    }
-
     /// The pending error of the connection, which is then no longer pending.
     #[must_use]
     pub fn take_error(&self) -> Option<Errno> {
         self.core.end.take_error()
+    }
+}
+
+impl fmt::Write for ArcaTcpStream {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+impl fmt::Debug for ArcaTcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.describe("TcpStream", f)
     }
 }

@@ -1,11 +1,14 @@
 //! What the handles and halves of one connected socket share.
 
 use super::control_client::ControlClient;
-use super::pipe_end::{PipeEnd, Take};
+use super::pipe_end::{Lent, PipeEnd, Room, Take};
+use crate::client::reactor::Reactor;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::protocol::message::{SocketOption, Target};
 use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
@@ -99,11 +102,63 @@ impl StreamCore {
         })
     }
 
+    pub(super) fn read_vectored(&self, buffers: &mut [&mut [u8]]) -> Result<usize, Error> {
+        if self.is_nonblocking() {
+            return self.end.try_read_vectored(buffers);
+        }
+        self.end.block(self.read_timeout.nanos(), |context| {
+            self.end
+                .poll_data(context, || self.end.try_read_vectored(buffers))
+        })
+    }
+
+    /// The bytes that are there, lent where they are.
+    pub(super) fn read_in_place(&self) -> Result<Lent<'_>, Error> {
+        match self.end.try_lend() {
+            Err(error) if error.is_would_block() && !self.is_nonblocking() => {}
+            result => return result,
+        }
+        let timeout = self.read_timeout.nanos();
+        self.end
+            .block(timeout, |context| self.end.poll_lend(context))
+    }
+
     pub(super) fn write(&self, buffer: &[u8]) -> Result<usize, Error> {
         if self.is_nonblocking() {
             return self.end.try_write(buffer);
         }
         self.end.write(buffer, self.write_timeout.nanos())
+    }
+
+    pub(super) fn write_vectored(&self, buffers: &[&[u8]]) -> Result<usize, Error> {
+        match self.end.try_write_vectored(buffers) {
+            Err(error) if error.is_would_block() && !self.is_nonblocking() => {}
+            result => return result,
+        }
+        self.end.block(self.write_timeout.nanos(), |context| {
+            self.end
+                .poll_room(context, || self.end.try_write_vectored(buffers))
+        })
+    }
+
+    /// The room that is there, lent where it is.
+    pub(super) fn write_in_place(&self) -> Result<Room<'_>, Error> {
+        match self.end.try_room() {
+            Err(error) if error.is_would_block() && !self.is_nonblocking() => {}
+            result => return result,
+        }
+        let timeout = self.write_timeout.nanos();
+        self.end
+            .block(timeout, |context| self.end.poll_lend_room(context))
+    }
+
+    pub(super) fn reactor(&self) -> &Arc<Reactor> {
+        self.control.reactor()
+    }
+
+    /// Runs a future of this stream to its end on the current sleeper.
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.reactor().block_on(future)
     }
 
     // Relaxed, here and below: an option of this stream, which orders nothing.
@@ -127,12 +182,22 @@ impl StreamCore {
         Ok(())
     }
 
-    pub(super) fn get(&self, option: SocketOption) -> Result<u64, Error> {
-        self.control.get_option(Target::Connection(self.id), option)
+    pub(super) async fn get(&self, option: SocketOption) -> Result<u64, Error> {
+        let target = Target::Connection(self.id);
+        self.control.get_option(target, option).await
     }
 
-    pub(super) fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
+    pub(super) async fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
         let target = Target::Connection(self.id);
-        self.control.set_option(target, option, value)
+        self.control.set_option(target, option, value).await
+    }
+
+    /// What `Debug` says of a handle to the stream, which is of the type `name`.
+    pub(super) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("local", &self.local)
+            .field("peer", &self.peer)
+            .field("connection", &self.id)
+            .finish()
     }
 }

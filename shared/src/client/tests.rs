@@ -14,6 +14,8 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 mod halves;
+mod in_place;
+mod interfaces;
 mod sockets;
 mod streams;
 

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 
 impl ControlClient {
     /// Reads an option of a socket on the host.
-    pub(in crate::client) fn get_option(
+    pub(in crate::client) async fn get_option(
         self: &Arc<Self>,
         target: Target,
         option: SocketOption,
@@ -16,7 +16,7 @@ impl ControlClient {
             target,
             option: option as u8,
         });
-        match self.reactor().block_on(call)? {
+        match call.await? {
             Reply::OptionValue(value) => Ok(value),
             Reply::Failed(errno) => Err(errno.into()),
             other => Err(unexpected(&other)),
@@ -24,7 +24,7 @@ impl ControlClient {
     }
 
     /// Sets an option of a socket on the host.
-    pub(in crate::client) fn set_option(
+    pub(in crate::client) async fn set_option(
         self: &Arc<Self>,
         target: Target,
         option: SocketOption,
@@ -35,7 +35,7 @@ impl ControlClient {
             option: option as u8,
             value,
         };
-        match self.reactor().block_on(self.call(request))? {
+        match self.call(request).await? {
             Reply::Done => Ok(()),
             Reply::Failed(errno) => Err(errno.into()),
             other => Err(unexpected(&other)),

@@ -6,9 +6,9 @@ use crate::errno::Errno;
 use crate::ring::{ArenaRing, Close, Consumer};
 use alloc::collections::VecDeque;
 
-/// How ends are closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+/// How ends are closed; a later one goes further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
     /// As by shutdown(2): what is in ring B is kept for this side.
     Shutdown,
     /// As by close(2).
@@ -39,11 +39,13 @@ impl PipeEnd {
         self.close(true, true, Ending::Abort);
     }
 
-    fn close(&self, write: bool, read: bool, ending: Ending) {
+    /// Closes directions that are open. One that is lent out closes when it is given
+    /// back: after the last flag its memory may be another pipe's.
+    pub(super) fn close(&self, write: bool, read: bool, ending: Ending) {
         let mut output = self.output.lock();
         let mut input = self.input.lock();
-        let write = write && output.is_some();
-        let read = read && input.ring.is_some();
+        let write = write && output.ring.is_some() && !output.lending.defers(ending);
+        let read = read && input.ring.is_some() && !input.lending.defers(ending);
         if !write && !read {
             return;
         }
@@ -52,7 +54,7 @@ impl PipeEnd {
             Ending::Close => Close::Connection,
             Ending::Abort => {
                 // In header A, which is ours, before the flags.
-                match (&*output, &input.ring) {
+                match (&output.ring, &input.ring) {
                     (Some(ring), _) => ring.set_errno(Errno::ECONNRESET.0),
                     (None, Some(ring)) => ring.set_peer_errno(Errno::ECONNRESET.0),
                     (None, None) => {}
@@ -60,7 +62,7 @@ impl PipeEnd {
                 Close::Connection
             }
         };
-        if (write || output.is_none()) && (read || input.ring.is_none()) {
+        if (write || output.ring.is_none()) && (read || input.ring.is_none()) {
             // The next flags are the last.
             self.reactor.deregister(self.slot);
         }
@@ -70,7 +72,7 @@ impl PipeEnd {
             }
             ring.close_by(by);
         }
-        if write && let Some(mut ring) = output.take() {
+        if write && let Some(mut ring) = output.ring.take() {
             ring.close_by(by);
         }
         drop((output, input));

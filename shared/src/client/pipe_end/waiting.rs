@@ -3,7 +3,7 @@
 use super::{PipeEnd, Take};
 use crate::errno::Errno;
 use crate::error::Error;
-use crate::ring::Arm;
+use crate::ring::{ArenaRing, Arm, InvalidCursor, Producer};
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::{Context, Poll};
@@ -18,6 +18,8 @@ impl PipeEnd {
     pub(super) fn arm_data(&self) -> Arm {
         let input = &mut *self.input.lock();
         match &mut input.ring {
+            // Whoever gives it back wakes those that wait.
+            _ if input.lending.refuses() => Arm::Armed,
             Some(ring) => {
                 let arm = ring.arm_data(0).unwrap_or(Arm::Ready);
                 if arm == Arm::Armed && core::mem::take(&mut input.since_wait) >= BULK {
@@ -32,18 +34,62 @@ impl PipeEnd {
     /// Asks the monitor for a notification of room; [`Arm::Ready`] if
     /// [`PipeEnd::try_write`] has something to say already, be it an error.
     pub(super) fn arm_room(&self) -> Arm {
-        match &mut *self.output.lock() {
-            Some(ring) => ring.arm_room(1).unwrap_or(Arm::Ready),
-            None => Arm::Ready,
-        }
+        self.arm_output(|ring| ring.arm_room(1))
     }
 
     /// Asks the monitor for a notification of room; [`Arm::Ready`] if
     /// [`PipeEnd::try_flush`] has something to say already, be it an error.
     pub(super) fn arm_flush(&self) -> Arm {
-        match &mut *self.output.lock() {
-            Some(ring) => ring.arm_room(ring.capacity()).unwrap_or(Arm::Ready),
+        self.arm_output(|ring| ring.arm_room(ring.capacity()))
+    }
+
+    fn arm_output(
+        &self,
+        arm: impl FnOnce(&mut Producer<ArenaRing>) -> Result<Arm, InvalidCursor>,
+    ) -> Arm {
+        let output = &mut *self.output.lock();
+        match &mut output.ring {
+            // Whoever gives it back wakes those that wait.
+            Some(_) if output.lending.refuses() => Arm::Armed,
+            Some(ring) => arm(ring).unwrap_or(Arm::Ready),
             None => Arm::Ready,
+        }
+    }
+
+    /// What `attempt` gives, or waits for something to read.
+    pub(in crate::client) fn poll_data<T>(
+        &self,
+        context: &mut Context<'_>,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Poll<Result<T, Error>> {
+        loop {
+            match attempt() {
+                Err(error) if error.is_would_block() => {}
+                result => return Poll::Ready(result),
+            }
+            self.events.readers.add(context.waker());
+            if self.arm_data() == Arm::Armed {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// What `attempt` gives, or waits for room to write.
+    pub(in crate::client) fn poll_room<T>(
+        &self,
+        context: &mut Context<'_>,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Poll<Result<T, Error>> {
+        loop {
+            match attempt() {
+                Err(error) if error.is_would_block() => {}
+                result => return Poll::Ready(result),
+            }
+            self.events.writers.add(context.waker());
+            if self.arm_room() == Arm::Armed {
+                self.reactor.skip_next_poll();
+                return Poll::Pending;
+            }
         }
     }
 
@@ -53,18 +99,21 @@ impl PipeEnd {
     ///
     /// Once the other side takes no more: the pipe's errno, once, and then EPIPE.
     pub fn flush(&self) -> Result<(), Error> {
-        self.block(None, |context| {
-            loop {
-                match self.try_flush() {
-                    Err(error) if error.is_would_block() => {}
-                    result => return Poll::Ready(result),
-                }
-                self.events.writers.add(context.waker());
-                if self.arm_flush() == Arm::Armed {
-                    return Poll::Pending;
-                }
+        self.block(None, |context| self.poll_flush(context))
+    }
+
+    /// As [`PipeEnd::flush`], for a task.
+    pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            match self.try_flush() {
+                Err(error) if error.is_would_block() => {}
+                result => return Poll::Ready(result),
             }
-        })
+            self.events.writers.add(context.waker());
+            if self.arm_flush() == Arm::Armed {
+                return Poll::Pending;
+            }
+        }
     }
 
     /// [`PipeEnd::try_read`], or waits.
@@ -91,16 +140,19 @@ impl PipeEnd {
         buffer: &mut [u8],
         take: Take,
     ) -> Poll<Result<usize, Error>> {
-        loop {
-            match self.take(buffer, take) {
-                Err(error) if error.is_would_block() => {}
-                result => return Poll::Ready(result),
-            }
-            self.events.readers.add(context.waker());
-            if self.arm_data() == Arm::Armed {
-                return Poll::Pending;
-            }
-        }
+        self.poll_data(context, || self.take(buffer, take))
+    }
+
+    /// Waits until [`PipeEnd::is_readable`].
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        let ready = || self.is_readable().then_some(()).ok_or(Errno::EAGAIN.into());
+        self.poll_data(context, ready).map(|_| ())
+    }
+
+    /// Waits until [`PipeEnd::is_writable`].
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        let ready = || self.is_writable().then_some(()).ok_or(Errno::EAGAIN.into());
+        self.poll_room(context, ready).map(|_| ())
     }
 
     /// [`PipeEnd::try_write`], or waits.
@@ -109,17 +161,7 @@ impl PipeEnd {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<Result<usize, Error>> {
-        loop {
-            match self.try_write(buffer) {
-                Err(error) if error.is_would_block() => {}
-                result => return Poll::Ready(result),
-            }
-            self.events.writers.add(context.waker());
-            if self.arm_room() == Arm::Armed {
-                self.reactor.skip_next_poll();
-                return Poll::Pending;
-            }
-        }
+        self.poll_room(context, || self.try_write(buffer))
     }
 
     /// Waits on the current sleeper until `poll` is ready; EAGAIN when `timeout`
