@@ -34,6 +34,8 @@ pub struct Package {
 #[derive(Debug, PartialEq, Eq)]
 struct Program {
     name: String,
+    /// The file with its `main`.
+    source: PathBuf,
     /// What it needs to be built.
     features: Vec<String>,
 }
@@ -73,6 +75,20 @@ impl Package {
     pub fn programs(&self) -> Vec<&str> {
         let names = self.programs.iter().map(|program| &*program.name);
         names.collect()
+    }
+
+    /// What each program says of itself: the first sentence of its documentation.
+    ///
+    /// # Errors
+    ///
+    /// If a program's file cannot be read.
+    pub fn descriptions(&self) -> Result<Vec<(&str, String)>> {
+        let described = self.programs.iter().map(|program| {
+            let text = fs::read_to_string(&program.source)
+                .with_context(|| program.source.display().to_string())?;
+            Ok((&*program.name, description(&text)))
+        });
+        described.collect()
     }
 
     /// The name of its only program.
@@ -188,6 +204,15 @@ fn stem(file: &Path) -> String {
     stem.to_string_lossy().into_owned()
 }
 
+/// The first sentence of a file's documentation.
+fn description(text: &str) -> String {
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
+    let paragraph = lines.map(str::trim).take_while(|line| !line.is_empty());
+    let paragraph = paragraph.collect::<Vec<_>>().join(" ");
+    let end = paragraph.find(". ").unwrap_or(paragraph.len());
+    paragraph[..end].trim_end_matches('.').to_owned()
+}
+
 /// The folder of a file.
 fn folder(file: &Path) -> &Path {
     file.parent().unwrap_or(file)
@@ -206,6 +231,7 @@ fn programs(package: &Value) -> Vec<Program> {
         let program = strings(&target["kind"]).contains(&"bin".to_owned());
         program.then(|| Program {
             name,
+            source: target["src_path"].as_str().unwrap_or_default().into(),
             features: strings(&target["required-features"]),
         })
     });
@@ -292,6 +318,21 @@ mod tests {
         }
         let error = package.build("part").expect_err("it is none");
         assert!(error.to_string().starts_with("there is no guest program"));
+    }
+
+    #[test]
+    fn a_program_is_described_by_its_first_sentence() {
+        for (text, says) in [
+            ("//! One line.\n\nuse core;\n", "One line"),
+            (
+                "//! `x N`: two\n//! lines. And more.\n//!\n//! More.\n",
+                "`x N`: two lines",
+            ),
+            ("use core;\n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(description(text), says, "{text:?}");
+        }
     }
 
     #[test]

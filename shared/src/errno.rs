@@ -42,7 +42,7 @@ errnos! {
     EBADF = 9, "bad descriptor: no such listener, connection or open file";
     EAGAIN = 11, "operation would block";
     ENOMEM = 12, "out of memory";
-    EACCES = 13, "not allowed by the host's policy";
+    EACCES = 13, "permission denied by the host";
     EISDIR = 21, "is a directory";
     EINVAL = 22, "invalid argument";
     ENFILE = 23, "too many connections or listeners";

@@ -1,11 +1,12 @@
 //! What a guest may reach: loopback unless the user says more, and the log says
 //! which option would allow what was denied.
 
-use arca_tests::guest::{Ended, Guest};
+use arca_tests::guest::{Ended, Guest, image, vmm};
 use arca_tests::local::free_port;
-use arca_tests::service;
+use arca_tests::{service, skip};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::Command;
 
 fn get(options: &[&str], url: &str) -> Ended {
     Guest::start(options, "http-get", &[url]).finish()
@@ -22,14 +23,38 @@ fn connecting_anywhere_but_to_loopback_is_denied() {
         let ended = get(&[], &format!("http://{host}:81/"));
         ended
             .expect_code(1)
-            .expect_stderr("not allowed by the host's policy");
+            .expect_stderr("permission denied by the host");
         ended.expect_stderr(&format!("--allow-connect {named} would allow it"));
     }
     // The option that was named is one.
     let ended = get(&["--allow-connect", "192.0.2.1:82"], "http://192.0.2.1:81/");
     ended
         .expect_code(1)
-        .expect_stderr("not allowed by the host's policy");
+        .expect_stderr("permission denied by the host");
+}
+
+#[test]
+fn what_the_kernel_denies_is_not_said_to_be_policy() {
+    // A port for which this user would need a capability that it does not have.
+    let lowest = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let lowest = lowest.ok().and_then(|port| port.trim().parse::<u16>().ok());
+    if lowest.is_none_or(|lowest| lowest < 2) {
+        skip("any user may listen on any port here");
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-net_bind_service"]);
+    command.arg(vmm()).arg(image("echo-server")).arg("1");
+    let ended = Guest::spawn(command).finish();
+    if ended.stderr.contains("setpriv: ") {
+        skip(&format!("setpriv: {}", ended.stderr.trim()));
+        return;
+    }
+    ended
+        .expect_code(1)
+        .expect_stderr("permission denied by the host");
+    ended.expect_stderr("listening on 127.0.0.1:1 is denied by the host's kernel");
+    assert!(!ended.stderr.contains("--allow-"), "{}", ended.stderr);
 }
 
 #[test]
@@ -47,7 +72,7 @@ fn a_name_is_judged_by_its_addresses() {
     let ended = get(&["--no-names"], &url);
     ended
         .expect_code(1)
-        .expect_stderr("not allowed by the host's policy");
+        .expect_stderr("permission denied by the host");
     ended.expect_stderr("--no-names");
     // A rule may name a host; it stands for the host's addresses.
     get(&["--allow-connect", "localhost:1"], &url).expect_stderr("connection refused");
@@ -70,7 +95,7 @@ fn listening_anywhere_but_on_loopback_is_denied_or_narrowed() {
     let ended = Guest::start(&[], "echo-server", &["83", "192.0.2.1"]).finish();
     ended
         .expect_code(1)
-        .expect_stderr("not allowed by the host's policy");
+        .expect_stderr("permission denied by the host");
     ended.expect_stderr("--allow-listen 192.0.2.1:83 would allow it");
     let guest = Guest::start(&[], "echo-server", &["0", "0.0.0.0"]);
     guest.wait_for("listening on 0.0.0.0:0 is narrowed to 127.0.0.1:0");
@@ -88,7 +113,7 @@ fn an_option_widens_where_it_may_listen() {
     let ended = Guest::start(&options, "echo-server", &["0", "192.0.2.1"]).finish();
     ended.expect_code(1);
     assert!(
-        !ended.stderr.contains("not allowed by the host's policy"),
+        !ended.stderr.contains("permission denied by the host"),
         "{}",
         ended.stderr
     );
@@ -119,7 +144,7 @@ fn an_ipv4_rule_written_as_ipv6_is_one() {
         for address in ["192.0.2.1", "::ffff:192.0.2.1"] {
             let ended = Guest::start(&options, "echo-server", &["83", address]).finish();
             ended.expect_code(1);
-            let denied = ended.stderr.contains("not allowed by the host's policy");
+            let denied = ended.stderr.contains("permission denied by the host");
             assert!(!denied, "{rule} {address}: {}", ended.stderr);
         }
     }

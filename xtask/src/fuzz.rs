@@ -15,6 +15,10 @@ const TARGETS: [&str; 5] = ["frame", "session", "ring", "buddy", "image"];
 
 /// What `fuzz` takes.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask fuzz --smoke                     some seconds of each target
+  cargo xtask fuzz --seconds 3600 session      an hour of one")]
 pub struct Fuzz {
     /// A short run of each target
     #[arg(long)]
@@ -52,7 +56,7 @@ impl Fuzz {
             }
         }
         if let Some(missing) = missing() {
-            eprintln!("skipped: {missing}");
+            tool::say(format_args!("skipped: {missing}"));
             return Ok(());
         }
         let seconds = if self.smoke { SMOKE } else { self.seconds };
@@ -88,7 +92,7 @@ impl Fuzz {
         match (self.planted, result) {
             (false, result) => result,
             (true, Err(_)) => {
-                eprintln!("{target}: the planted bug was found");
+                tool::say(format_args!("{target}: the planted bug was found"));
                 Ok(())
             }
             (true, Ok(())) => bail!("{target}: the planted bug was not found"),

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`build`] | `build`: guest programs, and where their images are |
+//! | [`list`] | `list`: the guest programs, and what each does |
+//! | [`completions`] | `completions`: scripts for shells |
 //! | [`guest`] | the guest programs of this workspace |
 //! | [`new`] | `new`: a guest crate of one's own |
 //! | [`run`] | `run`: boots a guest program |
@@ -12,16 +14,18 @@
 //! | [`fuzz`] | `fuzz`: runs the fuzz targets |
 //! | [`root`](mod@root) | where the workspace is |
 //! | [`cargo`] | running cargo for the workspace |
-//! | `tool` | running programs, with what is run shown |
+//! | [`tool`] | running programs, with what is run shown |
 
 pub mod bench;
 pub mod build;
 pub mod cargo;
+pub mod completions;
 mod demo;
 pub mod fuzz;
 pub mod guest;
+pub mod list;
 pub mod new;
 pub mod root;
 pub mod run;
 pub mod test;
-mod tool;
+pub mod tool;

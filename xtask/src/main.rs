@@ -1,13 +1,16 @@
 //! `cargo xtask COMMAND`.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::bench::Bench;
 use xtask::build::Build;
+use xtask::completions::Completions;
 use xtask::fuzz::Fuzz;
+use xtask::list::List;
 use xtask::new::New;
 use xtask::run::Run;
 use xtask::test::Test;
+use xtask::tool::say;
 
 /// Exit code of a command that could not do its work before any guest ran.
 const NOT_STARTED: u8 = 125;
@@ -15,6 +18,8 @@ const NOT_STARTED: u8 = 125;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
     about = "Build, run, test and measure Arca's networking"
 )]
 struct Cli {
@@ -24,33 +29,39 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build guest programs, and print where their images are
-    Build(Build),
     /// Boot a guest program ('demo' if none is named)
     Run(Box<Run>),
+    /// List the guest programs, and what each does
+    List(List),
+    /// Build guest programs, and print where their images are
+    Build(Build),
     /// Make a guest crate of one's own, outside of this workspace
     New(New),
     /// Prove it end to end
     Test(Test),
-    /// Fuzz what comes from the other side of a boundary
-    Fuzz(Fuzz),
     /// Measure the guest beside a native process
     Bench(Bench),
+    /// Fuzz what comes from the other side of a boundary
+    Fuzz(Fuzz),
+    /// Print a script by which a shell completes commands
+    Completions(Completions),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(run) => run.run(),
+        Command::List(list) => list.run().map(|()| 0),
         Command::Build(build) => build.run().map(|()| 0),
         Command::New(new) => new.run().map(|()| 0),
-        Command::Run(run) => run.run(),
-        Command::Fuzz(fuzz) => Ok(code(fuzz.run().map(|()| true))),
+        Command::Completions(completions) => completions.run(Cli::command()).map(|()| 0),
         Command::Test(test) => Ok(code(test.run().map(|()| true))),
         Command::Bench(bench) => Ok(code(bench.run())),
+        Command::Fuzz(fuzz) => Ok(code(fuzz.run().map(|()| true))),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(format_args!("error: {error:#}"));
             ExitCode::from(NOT_STARTED)
         }
     }
@@ -61,7 +72,7 @@ fn code(good: anyhow::Result<bool>) -> u8 {
     match good {
         Ok(good) => u8::from(!good),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(format_args!("error: {error:#}"));
             1
         }
     }

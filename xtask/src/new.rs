@@ -1,6 +1,7 @@
 //! `new`: makes a guest crate of one's own, outside of this workspace.
 
 use crate::root::root;
+use crate::tool::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -46,13 +47,13 @@ impl New {
         let checkout = root()?;
         make(&name, &path, checkout).with_context(|| format!("making {}", path.display()))?;
         let path = path.display();
-        eprintln!(
+        say(format_args!(
             "made a guest crate in {path}: src/main.rs is the program, tests/boot.rs boots it\n\
              \n\
              cd {path}\n\
              cargo arca        builds it and boots it; then, elsewhere: curl http://127.0.0.1:8080\n\
              cargo test        boots it and talks to it"
-        );
+        ));
         Ok(())
     }
 }

@@ -11,6 +11,10 @@ use std::{env, iter};
 
 /// What `test` takes.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test                             everything
+  cargo xtask test reset orphan                what has one of these in its name")]
 pub struct Test {
     /// Run only tests whose name contains one of these
     filter: Vec<String>,
@@ -31,9 +35,9 @@ impl Test {
         let result = self.cargo(&skips);
         let skipped = fs::read_to_string(&skips).unwrap_or_default();
         for reason in skipped.lines() {
-            eprintln!("skipped: {reason}");
+            tool::say(format_args!("skipped: {reason}"));
         }
-        eprintln!("{} tests skipped", skipped.lines().count());
+        tool::say(format_args!("{} tests skipped", skipped.lines().count()));
         result
     }
 

@@ -43,7 +43,9 @@ pub fn idle(plan: &Plan, vm: &[String], progress: &ProgressBar) -> Result<Vec<Ro
     let count = wanted.min(host::descriptor_limit().saturating_sub(OTHERS));
     if count < wanted {
         progress.suspend(|| {
-            eprintln!("idle: {count} connections for want of descriptors (ulimit -n)");
+            crate::say(format_args!(
+                "idle: {count} connections for want of descriptors (ulimit -n)"
+            ));
         });
     }
     let pairs = plan.idle_pairs;

@@ -41,6 +41,8 @@ use plan::{Plan, Workload};
 use rig::Rig;
 use row::Row;
 use side::Side;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, fs};
@@ -60,15 +62,28 @@ fn main() -> ExitCode {
         }
     };
     let code = result.unwrap_or_else(|(code, error)| {
-        eprintln!("error: {error:#}");
+        say(format_args!("error: {error:#}"));
         code
     });
     ExitCode::from(code)
 }
 
+/// Says a line on standard error. Where that is closed, nobody can be told, and
+/// the work goes on.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Measure the guest beside a native process
 #[derive(Parser)]
-#[command(name = "cargo xtask bench")]
+#[command(
+    name = "cargo xtask bench",
+    after_help = "\
+Examples:
+  cargo xtask bench --quick                    all of it, within a minute each
+  cargo xtask bench --pairs 9 --json rows.json sink
+  cargo xtask bench --vcpus 2 --vm=--arena=2G rr"
+)]
 struct Bench {
     /// The image of the guest's side
     #[arg(long, value_name = "FILE", hide = true)]
@@ -141,7 +156,7 @@ impl Bench {
                 }
                 Err(error) => {
                     let name = workload.name();
-                    progress.suspend(|| eprintln!("error: {name}: {error:#}"));
+                    progress.suspend(|| say(format_args!("error: {name}: {error:#}")));
                     failed.push(name);
                 }
             }
@@ -158,10 +173,10 @@ impl Bench {
     fn verdict(&self, rows: &[Row], failed: &[&str]) -> bool {
         let short: Vec<_> = rows.iter().filter(|row| row.met == Some(false)).collect();
         for row in &short {
-            eprintln!("below target: {row}");
+            say(format_args!("below target: {row}"));
         }
         if !failed.is_empty() {
-            eprintln!("not measured: {}", failed.join(", "));
+            say(format_args!("not measured: {}", failed.join(", ")));
         }
         failed.is_empty() && (short.is_empty() || !self.check)
     }

@@ -204,7 +204,9 @@ impl<'a> Rig<'a> {
         if others > NOISE {
             let name = self.workload.name();
             self.progress.suspend(|| {
-                eprintln!("warning: {name}: other processes took {others:.0}% of a core meanwhile");
+                crate::say(format_args!(
+                    "warning: {name}: other processes took {others:.0}% of a core meanwhile"
+                ));
             });
         }
         let row = Row::new(

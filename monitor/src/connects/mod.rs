@@ -289,6 +289,12 @@ impl Connects {
                     return None;
                 }
                 Err(errno) => {
+                    if errno == Errno::EACCES {
+                        relay.warn(format_args!(
+                            "connecting to {} is denied by the host's kernel, whatever is allowed here",
+                            candidate.address
+                        ));
+                    }
                     target.error = Some(sys::wire_errno(errno));
                     drop_candidate(Some(candidate), connections);
                 }

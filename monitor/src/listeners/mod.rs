@@ -119,7 +119,14 @@ impl Listeners {
             return Err(WireErrno::ENFILE);
         }
         let only_v6 = matches!(bind, Bind::WithoutIpv4(_));
-        let listener = Listener::bind(address, only_v6, backlog)?;
+        let listener = Listener::bind(address, only_v6, backlog);
+        if let Err(WireErrno::EACCES) = listener {
+            relay.warn(format_args!(
+                "listening on {address} is denied by the host's kernel, whatever is allowed here: \
+                 does this user need CAP_NET_BIND_SERVICE for a port that low?"
+            ));
+        }
+        let listener = listener?;
         let local = listener.local;
         let id = self.table.insert(|_| listener).ok_or(WireErrno::ENFILE)?;
         if let Some(listener) = self.table.get(id)

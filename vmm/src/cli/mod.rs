@@ -2,6 +2,7 @@
 //! others that run guests.
 
 mod access;
+mod command;
 
 use crate::cli::access::AccessOptions;
 use crate::error::{StartError, in_one_line};
@@ -17,6 +18,8 @@ use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Write;
 use std::time::Duration;
+
+pub use crate::cli::command::Command;
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
@@ -36,7 +39,7 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// What the guest and the monitor log to standard error: off, error, warn,
     /// info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level, default_value_t = LevelFilter::Info)]
     pub log: LevelFilter,
     /// Give a peer up that takes nothing for this time of what was written to it
     /// before its connection was closed, or the program ended; by default when
@@ -225,6 +228,11 @@ fn parse_size(text: &str) -> Result<Size, String> {
         .ok_or_else(|| "expected a number of bytes such as 65536, 512K, 256M or 1G".into())
 }
 
+fn parse_level(text: &str) -> Result<LevelFilter, String> {
+    let level = text.parse();
+    level.map_err(|_| "expected off, error, warn, info, debug or trace".into())
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text
         .find(|c: char| c.is_ascii_alphabetic())
@@ -284,6 +292,17 @@ mod tests {
         }
         let line = <Line as clap::Parser>::try_parse_from(["arca"]).expect("no options");
         assert_eq!(line.options.orphan_timeout, ORPHAN_TIMEOUT);
+    }
+
+    #[test]
+    fn levels_are_parsed() {
+        for (text, level) in [("off", LevelFilter::Off), ("WARN", LevelFilter::Warn)] {
+            assert_eq!(parse_level(text), Ok(level), "{text}");
+        }
+        for text in ["", "foo", "3"] {
+            let told = parse_level(text).expect_err("no level");
+            assert!(told.contains("off, error"), "{told}");
+        }
     }
 
     proptest::proptest! {
