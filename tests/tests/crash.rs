@@ -36,6 +36,19 @@ fn a_panic() {
 }
 
 #[test]
+fn a_backtrace_of_a_panic_begins_with_the_call_that_panicked() {
+    for (kind, function) in [("panic", "panic_with_message"), ("heap", "exhaust_heap")] {
+        let ended = Guest::start(&[], "crash", &[kind]).finish();
+        let report = &ended.expect_code(101).stderr;
+        let first = report.lines().find(|line| line.starts_with("     0: "));
+        let first = first.unwrap_or_else(|| panic!("no backtrace in:\n{report}"));
+        assert!(first.contains(function), "{report}");
+        let at = report.lines().find(|line| line.starts_with("  at: "));
+        assert!(at.is_some_and(|at| at.contains("crash.rs:")), "{report}");
+    }
+}
+
+#[test]
 fn an_exhausted_heap() {
     let ended = Guest::start(&["--memory", "16M"], "crash", &["heap"]).finish();
     ended.expect_code(101);

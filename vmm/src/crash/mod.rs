@@ -109,9 +109,10 @@ pub struct CrashReport {
     pub summary: String,
     /// Registers when it happened.
     pub registers: Registers,
-    /// Bytes at the instruction pointer, as many as could be read.
+    /// Bytes at the instruction pointer, as many as could be read; none for a panic.
     pub code: Vec<u8>,
-    /// How it got there, innermost first. The first is where it crashed.
+    /// How it got there, innermost first. The first is where it crashed; for a panic,
+    /// the program's call that panicked.
     pub backtrace: Vec<Frame>,
 }
 
@@ -163,20 +164,20 @@ impl fmt::Display for CrashReport {
                 writeln!(f, "  address:    {address:#x}: {what}")?;
             }
         }
-        write!(f, "  at:         {:#x}", self.registers.rip)?;
-        if let Some(place) = self
-            .backtrace
-            .first()
-            .and_then(|frame| frame.places.first())
-        {
+        let first = self.backtrace.first();
+        let at = first.map_or(self.registers.rip, |frame| frame.address);
+        write!(f, "  at:         {at:#x}")?;
+        if let Some(place) = first.and_then(|frame| frame.places.first()) {
             write!(f, " {place}")?;
         }
-        write!(f, "\n  code:      ")?;
-        if self.code.is_empty() {
-            write!(f, " not readable")?;
-        }
-        for byte in &self.code {
-            write!(f, " {byte:02x}")?;
+        if self.cause != Cause::Panic {
+            write!(f, "\n  code:      ")?;
+            if self.code.is_empty() {
+                write!(f, " not readable")?;
+            }
+            for byte in &self.code {
+                write!(f, " {byte:02x}")?;
+            }
         }
         writeln!(f, "\n  registers:")?;
         let named = GENERAL_NAMES.into_iter().zip(self.registers.general);

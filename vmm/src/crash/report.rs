@@ -3,7 +3,7 @@
 use crate::crash::CrashState;
 use crate::crash::exception::{self, PAGE_FAULT};
 use crate::crash::symbols::Symbols;
-use crate::crash::{Cause, CrashReport, Frame, Registers, backtrace, page_fault_summary};
+use crate::crash::{Cause, CrashReport, Frame, Place, Registers, backtrace, page_fault_summary};
 use crate::memory::GuestMemory;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
@@ -34,12 +34,19 @@ pub fn report(
         Cause::Exception { address, .. } => address,
         _ => None,
     };
+    let mut backtrace = frames(&symbols, map, memory, &registers, at);
+    let mut code = code(registers.rip, map, memory);
+    if cause == Cause::Panic {
+        leave_out_panicking(&mut backtrace);
+        // It is that of the panic handler.
+        code.clear();
+    }
     CrashReport {
         vcpu,
         address_is: fault_address.map(|address| map.describe(address)),
         summary: summary(&cause, map),
-        code: code(registers.rip, map, memory),
-        backtrace: frames(&symbols, map, memory, &registers, at),
+        code,
+        backtrace,
         registers,
         cause,
     }
@@ -83,6 +90,33 @@ pub fn frames(
             left_out: run.left_out,
         });
     std::iter::once(here).chain(callers).collect()
+}
+
+/// Leaves out how a panic is told: the handler, and the standard library's functions
+/// that lead to it. The first frame is then the program's call that panicked.
+fn leave_out_panicking(backtrace: &mut Vec<Frame>) {
+    let of_library = |place: &Place| {
+        let line = place.line.as_ref();
+        line.is_some_and(|(file, _)| file.starts_with("library/"))
+    };
+    let told = |frame: &Frame| {
+        let outer = frame.places.last();
+        let handler = outer.is_some_and(|place| {
+            let name = &place.function;
+            name.starts_with("__rustc::") || name.starts_with("core::panicking::")
+        });
+        handler || (outer.is_some() && frame.places.iter().all(of_library))
+    };
+    // Without one of the program's own, all of it is better than nothing.
+    if let Some(first) = backtrace.iter().position(|frame| !told(frame)) {
+        backtrace.drain(..first);
+    }
+    // The library's functions that are inlined into it, as a vector's, too.
+    if let Some(Frame { places, .. }) = backtrace.first_mut()
+        && let Some(first) = places.iter().position(|place| !of_library(place))
+    {
+        places.drain(..first);
+    }
 }
 
 fn code(rip: u64, map: &AddressMap, memory: &GuestMemory) -> Vec<u8> {
