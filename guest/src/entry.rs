@@ -14,7 +14,7 @@
 //! 7. Run `main`, then end the guest with the code that it gave.
 
 use crate::process::{self, ExitCode};
-use crate::{boot, heap, logger, runtime, stdio, vcpu};
+use crate::{boot, heap, logger, runtime, stdio, tasks, vcpu};
 use arca_shared::protocol::boot::{BOOT_MAGIC, BootInfo, INTERFACE_VERSION};
 
 /// Starts a vCPU; the first one runs `main`. Called by what
@@ -54,6 +54,7 @@ pub unsafe fn start(info: *const BootInfo, index: usize, main: fn() -> ExitCode)
         heap::init(info);
         runtime::init(info);
     }
+    tasks::init();
     logger::init();
     stdio::init();
     runtime::start_other_vcpus();

@@ -3,9 +3,13 @@
 //! A task is a heap allocation made by `async-task`; its waker puts it into the
 //! queue that all vCPUs take from.
 
-use crate::{run_queue, runtime};
-use async_task::{Runnable, Task};
+use crate::run_queue::{self, Runnable};
+use crate::runtime;
+use crate::tasks::{self, Noted, TaskId};
+use arca_shared::protocol::task_table::Wait;
+use async_task::{Builder, Task};
 use core::future::Future;
+use core::panic::Location;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
@@ -14,7 +18,7 @@ use core::task::{Context, Poll};
 /// Awaiting the handle gives the task's output. Dropping it lets the task run on
 /// by itself.
 #[derive(Debug)]
-pub struct JoinHandle<T>(Option<Task<T>>);
+pub struct JoinHandle<T>(Option<Task<T, TaskId>>);
 
 impl<T> JoinHandle<T> {
     /// Lets the task run on by itself; the same as dropping the handle.
@@ -43,7 +47,13 @@ impl<T> Future for JoinHandle<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match &mut self.0 {
             // Only `cancel` cancels a task, and it consumes the handle.
-            Some(task) => Pin::new(task).poll(context),
+            Some(task) => {
+                let result = Pin::new(&mut *task).poll(context);
+                if result.is_pending() {
+                    tasks::waits_for(Wait::Task(task.metadata().number));
+                }
+                result
+            }
             None => Poll::Pending,
         }
     }
@@ -61,18 +71,22 @@ impl<T> Drop for JoinHandle<T> {
 ///
 /// Tasks run while the program waits for something: in
 /// [`block_on`](crate::block_on), in a blocking call, or on another vCPU.
+#[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let (runnable, task) = async_task::spawn(future, schedule);
+    let noted = Noted::new(future, Location::caller());
+    let builder = Builder::new().metadata(noted.id());
+    let (runnable, task) = builder.spawn(|_| noted, schedule);
     runnable.schedule();
     JoinHandle(Some(task))
 }
 
 /// Queues a task and sees to it that a vCPU runs it.
 fn schedule(task: Runnable) {
+    task.metadata().queued();
     run_queue::push(task);
     runtime::wake_idle_vcpu();
 }

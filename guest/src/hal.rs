@@ -1,8 +1,9 @@
 //! The guest as a [`Hal`]: what the session, its streams and the reactor
 //! run on here.
 
-use crate::{registers, run_queue, time, vcpu};
+use crate::{registers, run_queue, tasks, time, vcpu};
 use arca_shared::client::hal::Hal;
+use arca_shared::protocol::task_table::Wait;
 
 /// The vCPUs, their registers and their clock.
 #[derive(Debug)]
@@ -51,5 +52,13 @@ impl Hal for GuestHal {
 
     fn may_work(&self, sleeper: usize) -> bool {
         vcpu::may_run_tasks_on(sleeper)
+    }
+
+    fn polls(&self) {
+        tasks::polls();
+    }
+
+    fn waits_for(&self, wait: Wait) {
+        tasks::waits_for(wait);
     }
 }

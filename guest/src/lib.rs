@@ -16,6 +16,7 @@
 //! | [`time`] | clocks |
 //! | `timer` | `sleep`, `timeout` |
 //! | `executor`, `run_queue` | tasks, and the queue of those that can go on |
+//! | `tasks` | what tasks wait for, for whoever looks at a guest that hangs |
 //! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
 //! | [`sync`] | channels, mutexes |
 //! | [`net`] | TCP |
@@ -50,6 +51,7 @@ mod run_queue;
 pub mod runtime;
 pub mod stdio;
 pub mod sync;
+mod tasks;
 pub mod time;
 mod timer;
 #[cfg(feature = "image")]

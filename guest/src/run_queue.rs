@@ -4,10 +4,13 @@
 //! nothing better to do: an idle one in its loop (`runtime`), and one that waits
 //! in a blocking call through [`Hal::work`](arca_shared::client::hal::Hal::work).
 
+use crate::tasks::TaskId;
 use crate::vcpu;
 use alloc::collections::VecDeque;
-use async_task::Runnable;
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// A task that can go on.
+pub(crate) type Runnable = async_task::Runnable<TaskId>;
 
 /// Tasks that can go on, the one that has waited longest first.
 static QUEUE: spin::Mutex<VecDeque<Runnable>> = spin::Mutex::new(VecDeque::new());

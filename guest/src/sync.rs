@@ -3,8 +3,9 @@
 //! The types that tasks wait on are embassy-sync's, over a lock of ours. The
 //! `Lock` at the end is for code that is not a task.
 
-use crate::vcpu;
+use crate::{tasks, vcpu};
 use alloc::vec::Vec;
+use arca_shared::protocol::task_table::Wait;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::hint;
@@ -22,6 +23,9 @@ unsafe impl embassy_sync::blocking_mutex::raw::RawMutex for SpinRawMutex {
     const INIT: Self = SpinRawMutex(AtomicBool::new(false));
 
     fn lock<R>(&self, f: impl FnOnce() -> R) -> R {
+        // Who finds that it has to wait does so while it has the lock, and says nothing
+        // of it.
+        tasks::waits_for(Wait::Lock(self.0.as_ptr().addr() as u64));
         // Acquire pairs with the release below: what the last holder wrote is
         // seen by the next one.
         while self
@@ -104,7 +108,10 @@ impl<T> Lock<T> {
                     // lock of `waiting`, which orders them.
                     match self.try_lock() {
                         Some(guard) => Poll::Ready(guard),
-                        None => Poll::Pending,
+                        None => {
+                            tasks::waits_for(Wait::Lock(self.holder.as_ptr().addr() as u64));
+                            Poll::Pending
+                        }
                     }
                 })),
             };

@@ -16,6 +16,9 @@ struct Vcpu {
     nesting: AtomicU32,
     /// How many waits on its stack must not run tasks.
     undisturbed: AtomicU32,
+    /// The task that it polls, by its place in the table of `tasks`; below
+    /// [`MAX_VCPUS`] if it polls none.
+    task: AtomicUsize,
 }
 
 static VCPUS: [Vcpu; MAX_VCPUS] = [const {
@@ -23,6 +26,7 @@ static VCPUS: [Vcpu; MAX_VCPUS] = [const {
         stack_top: AtomicUsize::new(0),
         nesting: AtomicU32::new(0),
         undisturbed: AtomicU32::new(0),
+        task: AtomicUsize::new(0),
     }
 }; MAX_VCPUS];
 
@@ -31,7 +35,7 @@ static VCPUS: [Vcpu; MAX_VCPUS] = [const {
 /// stack from overflowing.
 const MAX_NESTING: u32 = 16;
 
-fn stack_pointer() -> usize {
+pub(crate) fn stack_pointer() -> usize {
     let pointer: usize;
     // SAFETY: copies the stack pointer and touches nothing else.
     unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
@@ -99,4 +103,24 @@ fn counted<R>(counter: &AtomicU32, f: impl FnOnce() -> R) -> R {
     let result = f();
     counter.fetch_sub(1, Ordering::Relaxed);
     result
+}
+
+/// Runs `poll` with that as the task that this vCPU polls.
+pub(crate) fn in_task<R>(task: usize, poll: impl FnOnce() -> R) -> R {
+    let current = &VCPUS[current()].task;
+    // Relaxed, here and below: only the vCPU itself reads it.
+    let outer = current.swap(task, Ordering::Relaxed);
+    let result = poll();
+    current.store(outer, Ordering::Relaxed);
+    result
+}
+
+/// The task that a vCPU polls, as it was told [`in_task`].
+pub(crate) fn task_on(index: usize) -> usize {
+    VCPUS[index].task.load(Ordering::Relaxed)
+}
+
+/// The address after the last byte of a vCPU's stack, or a little less.
+pub(crate) fn stack_top(index: usize) -> usize {
+    VCPUS[index].stack_top.load(Ordering::Relaxed)
 }

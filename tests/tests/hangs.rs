@@ -20,6 +20,7 @@ fn an_accept_to_which_nobody_comes() {
         .expect_stderr("listeners: 1\n")
         .expect_stderr("an accept waits, and no connection has come")
         .expect_stderr("vCPU 0 has slept for 0.")
+        .expect_stderr("outside of tasks it waits for a connection on listener ")
         .expect_stderr("guest/src/bin/echo-server.rs:");
 }
 
@@ -32,6 +33,35 @@ fn a_spin() {
 }
 
 #[test]
+fn a_deadlock() {
+    let ended = timed_out(&[], "crash", &["deadlock"]);
+    ended
+        .expect_stderr("tasks: 2\n")
+        .expect_stderr("waits for task 1 to end\n")
+        .expect_stderr("crash::wait_for_each_other (");
+    for task in ["task 1", "task 2"] {
+        ended.expect_stderr(&format!(
+            "{task} crash::take_both::{{{{closure}}}}, spawned at "
+        ));
+    }
+    let said = &ended.stderr;
+    let mut locks: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.split_once("waits for a lock, a channel or a signal at "))
+        .map(|(_, lock)| lock)
+        .collect();
+    assert!(
+        locks.iter().all(|lock| lock.ends_with(" (crash::LOCKS)")),
+        "{said}"
+    );
+    locks.sort_unstable();
+    locks.dedup();
+    assert_eq!(locks.len(), 2, "each waits for what the other has:\n{said}");
+    let lines = said.matches("in crash::take_both::{{closure}} (").count();
+    assert_eq!(lines, 2, "each says where:\n{said}");
+}
+
+#[test]
 fn a_peer_that_sends_nothing() {
     let guest = Guest::start(&[], "echo-server", &["0"]);
     let mut client = TcpStream::connect(guest.address()).expect("the guest listens");
@@ -40,7 +70,8 @@ fn a_peer_that_sends_nothing() {
     guest.signal(Signal::SIGUSR1);
     guest.wait_for("(as asked for)");
     let local = client.local_addr().expect("connected");
-    guest.wait_for(&format!(" with {local}"));
+    let task = guest.wait_for("waits for bytes to read from connection ");
+    assert!(task.ends_with(&format!(" with {local}")), "{task}");
     let way = guest.wait_for("peer to guest: 5 B");
     assert!(way.ends_with(": waits for the peer to send"), "{way}");
     // It goes on.

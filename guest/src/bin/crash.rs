@@ -8,7 +8,9 @@
 extern crate alloc;
 
 use arca_guest::process::ExitCode;
-use arca_guest::{args, eprintln};
+use arca_guest::sync::Mutex;
+use arca_guest::time::Duration;
+use arca_guest::{args, block_on, eprintln, futures, sleep, spawn};
 use core::arch::asm;
 use core::hint::black_box;
 
@@ -26,6 +28,7 @@ const KINDS: &[(&str, fn())] = &[
     ("ud2", execute_undefined_instruction),
     ("heap", exhaust_heap),
     ("spin", spin_for_ever),
+    ("deadlock", wait_for_each_other),
 ];
 
 fn main() -> ExitCode {
@@ -121,6 +124,21 @@ fn spin_for_ever() {
     loop {
         core::hint::spin_loop();
     }
+}
+
+/// Locks that two tasks take in different orders.
+static LOCKS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+
+async fn take_both(first: usize, second: usize) {
+    let _first = LOCKS[first].lock().await;
+    // Until the other one has its first, too.
+    sleep(Duration::from_millis(10)).await;
+    let _second = LOCKS[second].lock().await;
+}
+
+fn wait_for_each_other() {
+    let tasks = [spawn(take_both(0, 1)), spawn(take_both(1, 0))];
+    block_on(futures::future::join_all(tasks));
 }
 
 /// Something left to do after the crash, so that no caller's frame is given up

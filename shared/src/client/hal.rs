@@ -4,6 +4,8 @@
 //! so that the same code runs in the guest (MMIO registers), in a host thread
 //! (an eventfd and a condition variable) and under a model checker.
 
+use crate::protocol::task_table::Wait;
+
 /// The machine under an Arca side.
 ///
 /// A *sleeper* is whatever can sleep and be woken on its own: a vCPU in the
@@ -57,4 +59,12 @@ pub trait Hal: Send + Sync + 'static {
     fn may_work(&self, _sleeper: usize) -> bool {
         true
     }
+
+    /// A future is polled on the current sleeper, or was: what it waited for before, it
+    /// waits for no longer.
+    fn polls(&self) {}
+
+    /// What is polled on the current sleeper waits for this. For whoever looks at a
+    /// program that hangs; nothing depends on it.
+    fn waits_for(&self, _wait: Wait) {}
 }

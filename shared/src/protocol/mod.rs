@@ -9,6 +9,7 @@
 //! | `register.rs` | the registers of the MMIO page |
 //! | `input_request.rs` | requests for standard input |
 //! | `log_record.rs` | log records on the log pipe |
+//! | `task_table.rs` | what each task of a guest waits for, for whoever looks at it |
 
 pub mod boot;
 pub mod frame;
@@ -17,3 +18,4 @@ pub mod layout;
 pub mod log_record;
 pub mod message;
 pub mod register;
+pub mod task_table;

@@ -37,6 +37,8 @@ pub struct Symbols<'a> {
     lines: Option<Context<Slice<'a>>>,
     /// Start, size and name of each function, in order of addresses.
     functions: Vec<(u64, u64, &'a str)>,
+    /// The same of its data.
+    data: Vec<(u64, u64, &'a str)>,
 }
 
 impl<'a> Symbols<'a> {
@@ -45,6 +47,7 @@ impl<'a> Symbols<'a> {
         let none = Self {
             lines: None,
             functions: Vec::new(),
+            data: Vec::new(),
         };
         let Ok(file) = ElfFile64::<object::LittleEndian>::parse(image) else {
             return none;
@@ -57,13 +60,33 @@ impl<'a> Symbols<'a> {
             Ok::<_, addr2line::gimli::Error>(EndianSlice::new(data, LittleEndian))
         };
         let lines = Dwarf::load(load).and_then(Context::from_dwarf).ok();
-        let mut functions: Vec<_> = file
-            .symbols()
-            .filter(|symbol| symbol.kind() == SymbolKind::Text)
-            .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?)))
-            .collect();
-        functions.sort_unstable();
-        Self { lines, functions }
+        let all = |kind| {
+            let symbols = file.symbols().filter(move |symbol| symbol.kind() == kind);
+            let mut found: Vec<_> = symbols
+                .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?)))
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        Self {
+            lines,
+            functions: all(SymbolKind::Text),
+            data: all(SymbolKind::Data),
+        }
+    }
+
+    /// Address and size of the data of that name.
+    pub fn data(&self, name: &str) -> Option<(u64, u64)> {
+        let mut data = self.data.iter();
+        let (address, size, _) = data.find(|(.., found)| *found == name)?;
+        Some((*address, *size))
+    }
+
+    /// The data that lies at an address: a static of the program's.
+    pub fn data_at(&self, address: u64) -> Option<String> {
+        let after = self.data.partition_point(|(start, ..)| *start <= address);
+        let (start, size, name) = self.data[..after].last()?;
+        (address - start < *size).then(|| demangle(name))
     }
 
     /// What is at an address: the innermost inlined function first.
@@ -116,13 +139,16 @@ impl<'a> Symbols<'a> {
         if *size != 0 && address - start >= *size {
             return None;
         }
-        let name = addr2line::demangle_auto((*name).into(), None);
         Some(Place {
-            function: shorten(&name),
+            function: demangle(name),
             line: None,
             inlined: false,
         })
     }
+}
+
+fn demangle(name: &str) -> String {
+    shorten(&addr2line::demangle_auto(name.into(), None))
 }
 
 const UNKNOWN: &str = "unknown function";

@@ -45,9 +45,12 @@ impl GuestClock {
 
     /// Nanoseconds since boot.
     pub fn now(&self) -> u64 {
-        let ticks = host_counter()
-            .wrapping_add(self.offset)
-            .wrapping_sub(self.boot);
+        self.at(host_counter().wrapping_add(self.offset))
+    }
+
+    /// Nanoseconds from boot to a value of the guest's counter.
+    pub fn at(&self, counter: u64) -> u64 {
+        let ticks = counter.wrapping_sub(self.boot);
         // A tick below the boot's, by the error of measuring the offset, is
         // time 0, not the end of time.
         let ticks = if ticks > u64::MAX / 2 { 0 } else { ticks };

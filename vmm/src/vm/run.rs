@@ -53,6 +53,16 @@ pub fn run(vm: Vm) -> ExitStatus {
         _machine: machine,
     } = vm;
     let run_state = Arc::clone(&shared.run_state);
+    let standard = [
+        (
+            stdin
+                .as_ref()
+                .map_or(u64::MAX, |(pipe, _)| pipe.place().shm_offset),
+            "standard input",
+        ),
+        (stdout.0.place().shm_offset, "standard output"),
+        (log.0.place().shm_offset, "standard error and the log"),
+    ];
     let mut threads = Threads::default();
     let entrance = Entrance {
         sandbox,
@@ -91,6 +101,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         map: &map,
         shared: &shared,
         monitor: &monitor_handle,
+        standard,
         bytes: &bytes,
         symbols: OnceCell::new(),
     };

@@ -4,6 +4,7 @@ use super::ControlClient;
 use super::calls::CallState;
 use crate::error::Error;
 use crate::protocol::message::{Reply, Request};
+use crate::protocol::task_table::Wait;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
@@ -14,6 +15,8 @@ use core::task::{Context, Poll};
 pub(in crate::client) struct Call {
     control: Arc<ControlClient>,
     id: u32,
+    /// What whoever polls it waits for.
+    wait: Wait,
     /// Whether it is cancelled on the monitor's side when this is dropped unanswered.
     cancels: bool,
     /// An answer that was there before anything was asked.
@@ -26,6 +29,11 @@ impl ControlClient {
         let listener = match request {
             Request::AcceptFrom { listener_id } => Some(listener_id),
             _ => None,
+        };
+        let wait = match request {
+            Request::AcceptFrom { listener_id } => Wait::Accept(listener_id),
+            Request::ConnectTo(_) | Request::ConnectName { .. } => Wait::Connect,
+            _ => Wait::Reply(request.code()),
         };
         let cancels = matches!(
             request,
@@ -51,6 +59,7 @@ impl ControlClient {
         Call {
             control: self.clone(),
             id,
+            wait,
             cancels,
             ready: None,
         }
@@ -63,6 +72,7 @@ impl ControlClient {
             // No request in flight has it: without an answer the first poll finds
             // that all is over.
             id: 0,
+            wait: Wait::Connect,
             cancels: false,
             ready,
         }
@@ -98,6 +108,8 @@ impl Future for Call {
                 Some(error) => Poll::Ready(Err(error)),
                 None => {
                     *waker = Some(context.waker().clone());
+                    drop(calls);
+                    self.control.reactor.hal().waits_for(self.wait);
                     Poll::Pending
                 }
             },

@@ -3,6 +3,8 @@
 use super::{PipeEnd, Take};
 use crate::errno::Errno;
 use crate::error::Error;
+use crate::memory::ShmOffset;
+use crate::protocol::task_table::Wait;
 use crate::ring::{ArenaRing, Arm, InvalidCursor, Producer};
 use core::future::poll_fn;
 use core::pin::pin;
@@ -69,6 +71,7 @@ impl PipeEnd {
             }
             self.events.readers.add(context.waker());
             if self.arm_data() == Arm::Armed {
+                self.waits_for(Wait::Read);
                 return Poll::Pending;
             }
         }
@@ -88,9 +91,14 @@ impl PipeEnd {
             self.events.writers.add(context.waker());
             if self.arm_room() == Arm::Armed {
                 self.reactor.skip_next_poll();
+                self.waits_for(Wait::Write);
                 return Poll::Pending;
             }
         }
+    }
+
+    fn waits_for(&self, wait: fn(ShmOffset) -> Wait) {
+        self.reactor.hal().waits_for(wait(self.shm_offset()));
     }
 
     /// Waits until the other side has taken everything that was written.
@@ -111,6 +119,7 @@ impl PipeEnd {
             }
             self.events.writers.add(context.waker());
             if self.arm_flush() == Arm::Armed {
+                self.waits_for(Wait::Flush);
                 return Poll::Pending;
             }
         }

@@ -289,7 +289,9 @@ impl Reactor {
         let mut context = Context::from_waker(&waker);
         let mut future = pin!(future);
         loop {
+            hal.polls();
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                hal.polls();
                 // A call further out on this stack may wait with the same
                 // parker: what this one consumed may have been for it.
                 parker.woken.store(true, Ordering::Release);

@@ -2,6 +2,7 @@
 
 use super::Reactor;
 use super::timers::Key;
+use crate::protocol::task_table::Wait;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
@@ -44,6 +45,7 @@ impl Future for Timer {
         if is_nearest && self.reactor.shared.sleepers > 1 {
             self.reactor.wake_one(|_| true);
         }
+        self.reactor.hal().waits_for(Wait::Time(self.deadline));
         Poll::Pending
     }
 }

@@ -1,5 +1,14 @@
 //! The state of a guest: what is open, and what every vCPU and task waits for. It
 //! explains a guest that hangs.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | the vCPUs, and the whole as a text |
+//! | `tasks.rs` | the guest's task table, read as untrusted data |
+//! | `waits.rs` | what is waited for, in words |
+
+mod tasks;
+mod waits;
 
 use crate::crash::report::frames;
 use crate::crash::symbols::Symbols;
@@ -14,6 +23,8 @@ use std::cell::OnceCell;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tasks::{Reader, Tasks};
+use waits::Waits;
 
 /// How long a vCPU, and the monitor, have to say what they do. Both take
 /// microseconds.
@@ -25,6 +36,8 @@ pub struct Dumper<'a> {
     pub map: &'a AddressMap,
     pub shared: &'a VcpuShared,
     pub monitor: &'a MonitorHandle,
+    /// The standard pipes, by where they are in the arena.
+    pub standard: [(u64, &'static str); 3],
     /// The image's bytes and symbols, read when they are first needed.
     pub bytes: &'a OnceCell<Option<Arc<[u8]>>>,
     pub symbols: OnceCell<Symbols<'a>>,
@@ -36,9 +49,28 @@ impl<'a> Dumper<'a> {
     pub fn dump<T: Send + 'static>(&self, vcpus: &[Worker<T>], why: &str) -> String {
         let now = self.shared.clock.now();
         let mut text = format!("state of the guest {} after boot ({why})", seconds(now));
-        self.vcpus(vcpus, now, &mut text);
-        match self.monitor.state(Instant::now() + ANSWER_LIMIT) {
-            Some(state) => _ = write!(text, "{state}"),
+        let vcpus = self.look_at(vcpus);
+        let session = self.monitor.state(Instant::now() + ANSWER_LIMIT);
+        let reader = Reader {
+            memory: &self.shared.memory,
+            map: self.map,
+        };
+        let tasks = reader.tasks(self.symbols());
+        let waits = Waits {
+            symbols: self.symbols(),
+            reader,
+            session: session.as_ref(),
+            standard: &self.standard,
+            clock: &self.shared.clock,
+            now,
+        };
+        self.vcpus(&vcpus, tasks.as_ref(), &waits, &mut text);
+        match tasks {
+            Some(tasks) => waits.tasks(&tasks, &mut text),
+            None => text.push_str("\n  tasks: the image has no table of them"),
+        }
+        match session {
+            Some(session) => _ = write!(text, "{session}"),
             None => text.push_str("\n  the monitor does not answer"),
         }
         text
@@ -51,8 +83,14 @@ impl<'a> Dumper<'a> {
         })
     }
 
-    fn vcpus<T: Send + 'static>(&self, vcpus: &[Worker<T>], now: u64, text: &mut String) {
-        for (index, state) in self.look_at(vcpus).into_iter().enumerate() {
+    fn vcpus(
+        &self,
+        vcpus: &[Option<VcpuState>],
+        tasks: Option<&Tasks>,
+        waits: &Waits<'_, '_>,
+        text: &mut String,
+    ) {
+        for (index, state) in vcpus.iter().enumerate() {
             let _ = write!(text, "\n  vCPU {index} ");
             let Some(VcpuState {
                 activity,
@@ -65,23 +103,27 @@ impl<'a> Dumper<'a> {
                 );
                 continue;
             };
-            let at = match activity {
+            let at = match *activity {
                 Activity::Runs => {
                     text.push_str("runs");
                     At::Instruction
                 }
                 Activity::Sleeps { since, deadline } => {
-                    let slept = seconds(now.saturating_sub(since));
+                    let slept = seconds(waits.now.saturating_sub(since));
                     let _ = write!(text, "has slept for {slept}, ");
-                    let _ = match deadline.map(|deadline| seconds(deadline.saturating_sub(now))) {
-                        Some(left) => write!(text, "and wakes in {left} at the latest"),
+                    let left = deadline.map(|deadline| deadline.saturating_sub(waits.now));
+                    let _ = match left {
+                        Some(left) => write!(text, "and wakes in {} at the latest", seconds(left)),
                         None => write!(text, "until it is woken"),
                     };
                     At::Next
                 }
             };
+            if let Some(record) = tasks.and_then(|tasks| tasks.vcpus.get(index)) {
+                waits.write(record, "outside of tasks it ", text);
+            }
             let memory = &self.shared.memory;
-            let frames = frames(self.symbols(), self.map, memory, &registers, at);
+            let frames = frames(self.symbols(), self.map, memory, registers, at);
             let _ = write!(text, "{}", Backtrace(&frames));
         }
     }

@@ -1,0 +1,265 @@
+//! What tasks wait for, kept for whoever looks at a guest that hangs: see
+//! [`arca_shared::protocol::task_table`].
+
+use crate::vcpu;
+use arca_shared::protocol::layout::MAX_VCPUS;
+use arca_shared::protocol::task_table::{
+    FRAMES, TASKS, TaskEntry, TaskOrigin, TaskState, TaskTable, Wait,
+};
+use core::any::type_name;
+use core::arch::asm;
+use core::arch::x86_64::_rdtsc;
+use core::future::Future;
+use core::panic::Location;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::task::{Context, Poll};
+
+/// The table; the VMM finds it by this name.
+#[used]
+#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+static ARCA_TASKS: TaskTable = TaskTable::new();
+
+/// The entries of tasks that are free.
+static FREE: spin::Mutex<FreeEntries> = spin::Mutex::new(FreeEntries {
+    used: 0,
+    last_freed: None,
+    links: [0; TASKS],
+});
+
+/// A stack of those that were used before, and behind it all that never were.
+struct FreeEntries {
+    /// Entries that were ever used.
+    used: usize,
+    last_freed: Option<u16>,
+    /// For each free entry, the one below it in the stack, or itself.
+    links: [u16; TASKS],
+}
+
+impl FreeEntries {
+    fn take(&mut self) -> Option<usize> {
+        if let Some(index) = self.last_freed {
+            let below = self.links[usize::from(index)];
+            self.last_freed = (below != index).then_some(below);
+            return Some(index.into());
+        }
+        let index = (self.used < TASKS).then_some(self.used)?;
+        self.used += 1;
+        ARCA_TASKS.set_used(self.used);
+        Some(index)
+    }
+
+    fn give_back(&mut self, index: usize) {
+        let index = index as u16;
+        self.links[usize::from(index)] = self.last_freed.unwrap_or(index);
+        self.last_freed = Some(index);
+    }
+}
+
+/// Says that there is a table, for which its memory must be there.
+pub(crate) fn init() {
+    ARCA_TASKS.begin();
+}
+
+/// Number of the next task.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A task's place in the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TaskId {
+    /// Its number, which no other task of the guest has.
+    pub(crate) number: u64,
+    /// Its entry, if there was one left.
+    index: Option<usize>,
+}
+
+impl TaskId {
+    fn entry(self) -> Option<&'static TaskEntry> {
+        // An entry that is another task's by now is left alone.
+        let entry = ARCA_TASKS.tasks.get(self.index?)?;
+        (entry.number() == self.number).then_some(entry)
+    }
+
+    fn set_state(self, state: TaskState) {
+        if let Some(entry) = self.entry() {
+            entry.set_state(state, counter());
+        }
+    }
+
+    /// Says that the task can go on.
+    pub(crate) fn queued(self) {
+        self.set_state(TaskState::Queued);
+    }
+}
+
+fn counter() -> u64 {
+    // SAFETY: reading the time-stamp counter has no precondition.
+    unsafe { _rdtsc() }
+}
+
+/// A task's future, whose polls are noted in the table; its entry is free again when it
+/// is dropped.
+pub(crate) struct Noted<F> {
+    id: NotedId,
+    future: F,
+}
+
+/// Ends with its task.
+struct NotedId(TaskId);
+
+impl<F: Future> Noted<F> {
+    /// Notes a future that was spawned there.
+    pub(crate) fn new(future: F, spawned: &'static Location<'static>) -> Self {
+        // Relaxed: it only has to be another one each time.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let index = FREE.lock().take();
+        let id = TaskId { number, index };
+        match index.and_then(|index| ARCA_TASKS.tasks.get(index)) {
+            Some(entry) => {
+                let origin = TaskOrigin {
+                    name: type_name::<F>().into(),
+                    file: spawned.file().into(),
+                    line: spawned.line(),
+                };
+                entry.set_state(TaskState::Queued, counter());
+                entry.begin(number, &origin);
+            }
+            None => ARCA_TASKS.count_unlisted(),
+        }
+        Self {
+            id: NotedId(id),
+            future,
+        }
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.id.0
+    }
+}
+
+impl Drop for NotedId {
+    fn drop(&mut self) {
+        match self.0.index {
+            Some(index) => {
+                if let Some(entry) = self.0.entry() {
+                    entry.end();
+                }
+                FREE.lock().give_back(index);
+            }
+            None => ARCA_TASKS.discount_unlisted(),
+        }
+    }
+}
+
+impl<F: Future> Future for Noted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let id = self.id.0;
+        // SAFETY: the future is pinned with what it lies in: it is never moved out, and
+        // nothing else gives a reference to it.
+        let future = unsafe { self.map_unchecked_mut(|noted| &mut noted.future) };
+        let Some(entry) = id.entry() else {
+            // What it waits for is noted nowhere.
+            return vcpu::in_task(NOWHERE, || future.poll(context));
+        };
+        let vcpu = vcpu::current();
+        entry.clear_waits();
+        entry.set_state(TaskState::Running(vcpu as u8), counter());
+        let index = MAX_VCPUS + id.index.unwrap_or(0);
+        let result = vcpu::in_task(index, || future.poll(context));
+        if result.is_pending() {
+            // Before the executor looks whether it was woken meanwhile, and says that it
+            // is queued then.
+            entry.set_state(TaskState::Waiting, counter());
+        }
+        result
+    }
+}
+
+/// The place of a task that has no entry.
+const NOWHERE: usize = usize::MAX;
+
+/// The entry for what is polled on this vCPU: its task's, or its own.
+fn current_entry(vcpu: usize) -> Option<&'static TaskEntry> {
+    let place = vcpu::task_on(vcpu);
+    match place.checked_sub(MAX_VCPUS) {
+        Some(task) => ARCA_TASKS.tasks.get(task),
+        None => ARCA_TASKS.vcpus.get(vcpu),
+    }
+}
+
+/// A future is polled on this vCPU, or was: it waits for nothing noted before.
+pub(crate) fn polls() {
+    if let Some(entry) = current_entry(vcpu::current()) {
+        entry.clear_waits();
+    }
+}
+
+/// Notes what is waited for on this vCPU, and by whom.
+#[inline(never)]
+pub(crate) fn waits_for(wait: Wait) {
+    let vcpu = vcpu::current();
+    let Some(entry) = current_entry(vcpu) else {
+        return;
+    };
+    let frame: usize;
+    // SAFETY: copies the frame pointer and touches nothing else.
+    unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    let mut frames = [0; FRAMES];
+    let count = callers(frame, vcpu::stack_top(vcpu), &mut frames);
+    entry.note(wait, &frames[..count]);
+}
+
+/// Return addresses along the chain of frame pointers that begins at `frame`, as far
+/// as it leads up the stack that ends at `top`; how many.
+fn callers(frame: usize, top: usize, found: &mut [u64; FRAMES]) -> usize {
+    let (mut frame, mut low) = (frame, vcpu::stack_pointer());
+    for (count, address) in found.iter_mut().enumerate() {
+        // Both words of a frame lie above the stack pointer and below the top.
+        let inside = frame >= low && frame.is_multiple_of(8) && frame.saturating_add(16) <= top;
+        if !inside {
+            return count;
+        }
+        let words = core::ptr::with_exposed_provenance::<u64>(frame);
+        // SAFETY: inside this vCPU's own stack, see above, where everything is mapped;
+        // whatever is there is a number.
+        let (next, caller) = unsafe { (words.read_volatile(), words.add(1).read_volatile()) };
+        *address = caller;
+        (low, frame) = (frame + 16, next as usize);
+    }
+    FRAMES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_taken_once_and_used_again() {
+        let mut free = FreeEntries {
+            used: 0,
+            last_freed: None,
+            links: [0; TASKS],
+        };
+        for index in 0..TASKS {
+            assert_eq!(free.take(), Some(index));
+        }
+        assert_eq!(free.take(), None);
+        for index in [7, 3, TASKS - 1] {
+            free.give_back(index);
+        }
+        let taken = [free.take(), free.take(), free.take(), free.take()];
+        assert_eq!(taken, [Some(TASKS - 1), Some(3), Some(7), None]);
+    }
+
+    #[test]
+    fn a_chain_that_leaves_the_stack_ends() {
+        let stack: [u64; 6] = [0; 6];
+        let base = stack.as_ptr().expose_provenance();
+        let mut found = [0; FRAMES];
+        for frame in [0, 8, base + 1, usize::MAX, base + 40] {
+            assert_eq!(callers(frame, base + 48, &mut found), 0, "{frame:#x}");
+        }
+    }
+}
