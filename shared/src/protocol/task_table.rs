@@ -170,6 +170,11 @@ pub struct TaskOrigin {
 pub struct TaskEntry([AtomicU64; ENTRY_WORDS]);
 
 impl TaskEntry {
+    /// One without a task.
+    const fn free() -> Self {
+        Self([const { AtomicU64::new(0) }; ENTRY_WORDS])
+    }
+
     fn set(&self, word: usize, value: u64) {
         self.0[word].store(value, Ordering::Relaxed);
     }
@@ -252,12 +257,10 @@ impl TaskTable {
     #[expect(clippy::new_without_default, reason = "it is made at compile time")]
     #[must_use]
     pub const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
-        const FREE: TaskEntry = TaskEntry([ZERO; ENTRY_WORDS]);
         Self {
-            header: [ZERO; HEADER_WORDS],
-            vcpus: [FREE; MAX_VCPUS],
-            tasks: [FREE; TASKS],
+            header: [const { AtomicU64::new(0) }; HEADER_WORDS],
+            vcpus: [const { TaskEntry::free() }; MAX_VCPUS],
+            tasks: [const { TaskEntry::free() }; TASKS],
         }
     }
 
@@ -375,13 +378,9 @@ mod tests {
         TaskRecord::decode(&words)
     }
 
-    fn entry() -> TaskEntry {
-        TaskEntry([const { AtomicU64::new(0) }; ENTRY_WORDS])
-    }
-
     #[test]
     fn what_is_noted_is_read() {
-        let entry = entry();
+        let entry = TaskEntry::free();
         assert_eq!(record(&entry).number, 0);
         let origin = TaskOrigin {
             name: Text {
