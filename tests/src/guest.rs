@@ -218,16 +218,26 @@ impl Guest {
     }
 
     /// Waits for the echo server's "listening on ADDRESS", and gives the address.
-    /// What the monitor's log says about listening is not taken for it.
     ///
     /// # Panics
     ///
     /// If it does not come by the deadline.
     #[track_caller]
     pub fn address(&self) -> SocketAddr {
-        const SAYS: &str = "echo_server] listening on ";
-        let line = self.wait_for(SAYS);
-        let address = line[SAYS.len()..].trim();
+        self.address_of("echo-server")
+    }
+
+    /// Waits for the "listening on ADDRESS" of that program, and gives the address.
+    /// What the monitor's log says about listening is not taken for it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come by the deadline.
+    #[track_caller]
+    pub fn address_of(&self, program: &str) -> SocketAddr {
+        let says = format!("{}] listening on ", program.replace('-', "_"));
+        let line = self.wait_for(&says);
+        let address = line[says.len()..].trim();
         let parsed = address.parse();
         parsed.unwrap_or_else(|error| panic!("{error}: {line}"))
     }

@@ -9,6 +9,7 @@
 //! | [`records`] | what was logged in the test's process |
 //! | [`process`] | what this process holds: descriptors, memory |
 //! | [`data`] | bytes to send, and digests of what came |
+//! | [`redis`] | a Redis server |
 //! | [`service`] | other TCP services of the host |
 //! | [`web`] | an HTTP server |
 //!
@@ -20,6 +21,7 @@ pub mod local;
 pub mod oracle;
 pub mod process;
 pub mod records;
+pub mod redis;
 pub mod service;
 pub mod talk;
 pub mod web;
