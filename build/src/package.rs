@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Frame pointers make a crash report's backtrace possible.
-const RUSTFLAGS: &str = "-C force-frame-pointers=yes";
+/// Frame pointers make a crash report's backtrace possible; `getrandom` asks the
+/// runtime for its bytes.
+const RUSTFLAGS: &str = "-C force-frame-pointers=yes --cfg getrandom_backend=\"custom\"";
 
 /// The profile, and what no image can do without. The rest of it is the package's
 /// to set.

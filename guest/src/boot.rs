@@ -16,6 +16,11 @@ pub(crate) fn set(info: &'static BootInfo) {
     INFO.call_once(|| info);
 }
 
+/// Whether [`info`] has something to give.
+pub(crate) fn is_known() -> bool {
+    INFO.get().is_some()
+}
+
 /// What the VMM says of this guest.
 ///
 /// # Panics

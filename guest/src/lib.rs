@@ -15,6 +15,9 @@
 //! | `logger` | the `log` records' way to the host |
 //! | [`time`] | clocks |
 //! | `timer` | `sleep`, `timeout` |
+//! | `embassy_time` | the driver of that crate |
+//! | `random` | random bytes, for `getrandom` too |
+//! | [`signal`] | signals to the process on the host |
 //! | `executor`, `run_queue` | tasks, and the queue of those that can go on |
 //! | `tasks` | what tasks wait for, for whoever looks at a guest that hangs |
 //! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
@@ -31,6 +34,7 @@
 extern crate alloc;
 
 pub mod boot;
+mod embassy_time;
 pub mod entry;
 mod env;
 mod executor;
@@ -46,9 +50,11 @@ mod out_of_heap;
 #[cfg(feature = "image")]
 mod panic;
 pub mod process;
+mod random;
 pub mod registers;
 mod run_queue;
 pub mod runtime;
+pub mod signal;
 pub mod stdio;
 pub mod sync;
 mod tasks;
@@ -59,13 +65,16 @@ mod uart;
 pub mod vcpu;
 
 pub use arca_shared::protocol::boot::BootInfo;
+pub use edge_nal;
 pub use embassy_futures::{join, select, yield_now};
 pub use embedded_io;
 pub use embedded_io_async;
+pub use embedded_nal_async;
 pub use env::{args, random_seed};
 pub use executor::{JoinHandle, spawn};
 pub use futures_util as futures;
 pub use log;
 pub use process::{ExitCode, exit};
+pub use random::fill_random;
 pub use runtime::block_on;
 pub use timer::{Elapsed, sleep, sleep_until, timeout};

@@ -5,15 +5,44 @@
 
 use crate::runtime;
 pub use arca_shared::client::{
-    ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream, AsyncTcpStream, Host,
-    OwnedReadHalf, OwnedWriteHalf, ReadHalf, Shutdown, ToHost, WriteHalf, copy, copy_async,
-    copy_bidirectional, copy_bidirectional_async,
+    ArcaSession as Session, ArcaTcpListener as TcpListener, ArcaTcpStream as TcpStream,
+    AsyncTcpStream, Host, OwnedReadHalf, OwnedWriteHalf, ReadHalf, Shutdown, ToHost, WriteHalf,
+    copy, copy_async, copy_bidirectional, copy_bidirectional_async,
 };
 pub use arca_shared::errno::{Errno, ErrorKind};
 pub use arca_shared::error::Error;
 pub use arca_shared::protocol::message::SocketOption;
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
+
+/// The program's session, as a network stack: for crates that want one of
+/// embedded-nal-async's or edge-nal's.
+#[must_use]
+pub fn stack() -> &'static Session {
+    runtime::session()
+}
+
+/// The addresses of a host by its name, with that port: the one to try first, and the
+/// first of the other family if there is one.
+///
+/// # Errors
+///
+/// ENOENT if the name has none, EACCES where the host's policy resolves no names.
+pub fn resolve(host: &str, port: u16) -> Result<(SocketAddr, Option<SocketAddr>), Error> {
+    runtime::session().resolve(host, port)
+}
+
+/// [`resolve`] for a task.
+///
+/// # Errors
+///
+/// As [`resolve`].
+pub async fn resolve_async(
+    host: &str,
+    port: u16,
+) -> Result<(SocketAddr, Option<SocketAddr>), Error> {
+    runtime::session().resolve_async(host, port).await
+}
 
 /// Connects to `address`, and waits until that is done.
 ///

@@ -1,5 +1,6 @@
 //! A monitor as other threads see it.
 
+use crate::signals::SharedSignals;
 use crate::state::SessionState;
 use crate::stats::{MonitorStats, SharedStats};
 use crate::wake::notifier::GuestNotifier;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     state_asked: AtomicBool,
     state: Mutex<Option<SessionState>>,
     state_given: Condvar,
+    pub(crate) signals: SharedSignals,
 }
 
 impl Shared {
@@ -91,6 +93,17 @@ impl MonitorHandle {
     /// Ends the event loop at once; connections are reset.
     pub fn abort(&self) {
         self.request(StopRequest::Abort);
+    }
+
+    /// Tells the guest's program of a signal that it waits for; `false` if it has not
+    /// asked for it, and nothing is done.
+    #[must_use]
+    pub fn signal(&self, signal: i32) -> bool {
+        let is_the_programs = self.shared.signals.post(signal);
+        if is_the_programs {
+            self.wake();
+        }
+        is_the_programs
     }
 
     fn request(&self, request: StopRequest) {

@@ -18,6 +18,7 @@
 //! | `connection` | the state machine of one |
 //! | `wake` | when and how either side is woken |
 //! | `standard` | standard input, output and log |
+//! | `signals` | signals that the program of the guest waits for |
 //! | `policy` | what the guest may reach |
 //!
 //! What they share:
@@ -51,6 +52,7 @@ mod policy;
 mod poller;
 mod relay;
 mod requests;
+mod signals;
 mod standard;
 mod state;
 mod stats;

@@ -233,6 +233,9 @@ fn names_can_be_denied_and_addresses_are_not() {
     };
     assert_eq!(ask("localhost"), Reply::ConnectErr(Errno::EACCES));
     assert!(matches!(ask("127.0.0.1"), Reply::Connected { .. }));
+    let name = Name::new("localhost").expect("a name");
+    let resolved = session.peer.ask(Request::Resolve { port: 1, name });
+    assert_eq!(resolved, Reply::Failed(Errno::EACCES));
     session.stop();
 }
 

@@ -239,6 +239,98 @@ fn names_and_both_families_connect() {
 }
 
 #[test]
+fn names_are_resolved_without_a_connect() {
+    let mut session = Session::start();
+    let mut resolve = |text: &str| {
+        let name = Name::new(text).expect("a name");
+        session.peer.ask(Request::Resolve { port: 7, name })
+    };
+    for (text, wanted) in [("127.0.0.9", "127.0.0.9:7"), ("[::1]", "[::1]:7")] {
+        let first = Address(address(wanted));
+        assert_eq!(resolve(text), Reply::Resolved { first, other: None });
+    }
+    match resolve("localhost") {
+        Reply::Resolved { first, other } => {
+            let found: Vec<SocketAddr> = [Some(first), other]
+                .into_iter()
+                .flatten()
+                .map(|a| a.0)
+                .collect();
+            assert!(found.contains(&address("127.0.0.1:7")), "{found:?}");
+            assert!(found.iter().all(|a| a.ip().is_loopback() && a.port() == 7));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(resolve("no-such-host.invalid"), Reply::Failed(Errno(2)));
+    session.expect_no_pipes();
+    session.stop();
+}
+
+const TERMINATE: i32 = 15;
+const HANG_UP: i32 = 1;
+
+fn signals(all: &[i32]) -> Request {
+    let signals = all.iter().fold(0, |bits, signal| bits | 1 << signal);
+    Request::AwaitSignal { signals }
+}
+
+#[test]
+fn a_signal_is_the_programs_once_it_has_asked_for_it() {
+    let mut session = Session::start();
+    assert!(!session.handle.signal(TERMINATE), "nobody has asked");
+    let both = session.peer.send(signals(&[TERMINATE, HANG_UP]));
+    let one = session.peer.send(signals(&[TERMINATE]));
+    // What is in the ring is taken in order.
+    let none = session.peer.ask(Request::AwaitSignal { signals: 0 });
+    assert_eq!(none, Reply::Failed(Errno::EINVAL));
+    for signal in [-1, 0, 2, 9, 31, 32, 64] {
+        assert!(!session.handle.signal(signal), "{signal} was not asked for");
+    }
+    assert!(session.handle.signal(HANG_UP));
+    assert_eq!(session.peer.reply(both), Reply::SignalCame { signal: 1 });
+    assert_eq!(session.peer.try_reply(one), None);
+    // One that nobody waits for is kept for the next.
+    assert!(session.handle.signal(HANG_UP));
+    assert!(session.handle.signal(TERMINATE));
+    assert_eq!(session.peer.reply(one), Reply::SignalCame { signal: 15 });
+    let kept = session.peer.ask(signals(&[TERMINATE, HANG_UP]));
+    assert_eq!(kept, Reply::SignalCame { signal: 1 });
+    session.stop();
+}
+
+#[test]
+fn a_signal_answers_all_that_wait_for_it() {
+    let mut session = Session::start();
+    let waiting: Vec<u32> = (0..3)
+        .map(|_| session.peer.send(signals(&[TERMINATE])))
+        .collect();
+    let none = session.peer.ask(Request::AwaitSignal { signals: 1 << 9 });
+    assert_eq!(none, Reply::Failed(Errno::EINVAL), "SIGKILL");
+    assert!(session.handle.signal(TERMINATE));
+    for id in waiting {
+        assert_eq!(session.peer.reply(id), Reply::SignalCame { signal: 15 });
+    }
+    session.stop();
+}
+
+#[test]
+fn a_wait_for_a_signal_is_given_up_and_the_signal_kept() {
+    let mut session = Session::start();
+    let waiting = session.peer.send(signals(&[TERMINATE]));
+    let cancel = Request::Cancel {
+        request_id: waiting,
+    };
+    assert_eq!(session.peer.ask(cancel), Reply::Done);
+    assert_eq!(session.peer.reply(waiting), Reply::Failed(Errno::ECANCELED));
+    assert!(session.handle.signal(TERMINATE), "still the program's");
+    let next = session.peer.ask(signals(&[TERMINATE]));
+    assert_eq!(next, Reply::SignalCame { signal: 15 });
+    session.handle.stop();
+    session.end();
+    assert!(!session.handle.signal(TERMINATE), "the session is over");
+}
+
+#[test]
 fn brackets_are_for_ipv6_addresses() {
     let mut session = Session::start();
     let (_service4, v4) = service();

@@ -128,30 +128,58 @@ impl Connects {
             let target = ConnectTarget::address(SocketAddr::new(ip, port), true);
             return self.start(ticket, may_wait, target, connections, relay);
         }
+        match self.look_up(ticket, may_wait, (name, port), false, relay) {
+            Ok(id) => Started::Pending(id),
+            Err(errno) => errno.into(),
+        }
+    }
+
+    /// Finds the addresses of a host by its name. `may_wait` as above.
+    pub(crate) fn resolve(
+        &mut self,
+        ticket: Ticket,
+        may_wait: bool,
+        (name, port): (&str, u16),
+        relay: &mut Relay,
+    ) -> Started {
+        if let Some(ip) = literal(name) {
+            return Started::Reply(resolved([SocketAddr::new(ip, port)]));
+        }
+        match self.look_up(ticket, may_wait, (name, port), true, relay) {
+            Ok(id) => Started::Pending(id),
+            Err(errno) => Started::Reply(Reply::Failed(errno)),
+        }
+    }
+
+    /// Asks the resolver for a name: the id under which that is pending.
+    fn look_up(
+        &mut self,
+        ticket: Ticket,
+        may_wait: bool,
+        (name, port): (&str, u16),
+        only_resolve: bool,
+        relay: &mut Relay,
+    ) -> Result<u32, WireErrno> {
         if !self.policy.resolves_names() {
             relay.warn(format_args!(
                 "connecting to a host by its name is denied; without --no-names it would be allowed"
             ));
-            return WireErrno::EACCES.into();
+            return Err(WireErrno::EACCES);
         }
-        if let Err(errno) = self.start_resolver() {
-            return sys::wire_errno(errno).into();
-        }
-        let Some(resolver) = self.resolver.as_mut().filter(|r| r.has_room()) else {
-            return WireErrno::EAGAIN.into();
-        };
+        self.start_resolver().map_err(sys::wire_errno)?;
+        let resolver = self.resolver.as_mut().filter(|r| r.has_room());
+        let resolver = resolver.ok_or(WireErrno::EAGAIN)?;
         if self.pending.is_full() || !may_wait {
-            return WireErrno::EAGAIN.into();
+            return Err(WireErrno::EAGAIN);
         }
-        let target = ConnectTarget::unresolved();
-        let Some(id) = self.pending.insert(|_| PendingConnect { ticket, target }) else {
-            return WireErrno::EAGAIN.into();
-        };
+        let target = ConnectTarget::unresolved(only_resolve);
+        let pending = self.pending.insert(|_| PendingConnect { ticket, target });
+        let id = pending.ok_or(WireErrno::EAGAIN)?;
         if !resolver.ask(id, name, port) {
             self.pending.remove(id);
-            return WireErrno::EAGAIN.into();
+            return Err(WireErrno::EAGAIN);
         }
-        Started::Pending(id)
+        Ok(id)
     }
 
     /// Makes sure that there is a resolver.
@@ -195,6 +223,10 @@ impl Connects {
         let pending = self.pending.get_mut(id)?;
         let ticket = pending.ticket;
         let mut target = std::mem::take(&mut pending.target);
+        if target.only_resolve {
+            self.pending.remove(id);
+            return Some((ticket, resolved(target.remaining)));
+        }
         let reply = match self.advance(&mut target, connections, relay) {
             Some(reply) => reply,
             None => {
@@ -330,6 +362,19 @@ impl Connects {
                 Err(sys::wire_errno(sys::errno_of(&error)))
             }
         }
+    }
+}
+
+/// The reply that tells of these addresses: the first, and the first of the other family.
+fn resolved(addresses: impl IntoIterator<Item = SocketAddr>) -> Reply {
+    let mut addresses = addresses.into_iter();
+    let Some(first) = addresses.next() else {
+        return Reply::Failed(NO_SUCH_NAME);
+    };
+    let other = addresses.find(|address| address.is_ipv4() != first.is_ipv4());
+    Reply::Resolved {
+        first: Address(first),
+        other: other.map(Address),
     }
 }
 

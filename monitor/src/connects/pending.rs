@@ -24,6 +24,8 @@ pub(crate) struct ConnectTarget {
     pub(super) error: Option<WireErrno>,
     /// The reply is Connected rather than ConnectOk.
     pub(super) with_addresses: bool,
+    /// The addresses are all that is wanted.
+    pub(super) only_resolve: bool,
 }
 
 /// A socket on its way to an address, with the region that its pipe will have.
@@ -45,9 +47,10 @@ impl ConnectTarget {
     }
 
     /// A host whose addresses the resolver has yet to find.
-    pub(super) fn unresolved() -> Self {
+    pub(super) fn unresolved(only_resolve: bool) -> Self {
         Self {
             with_addresses: true,
+            only_resolve,
             ..Self::default()
         }
     }

@@ -114,6 +114,8 @@ impl Monitor {
                 let result = known(option).and_then(|o| self.get_option(target, o));
                 reply(result).into()
             }
+            Request::Resolve { port, name } => self.resolve(id, name.as_str(), port),
+            Request::AwaitSignal { signals } => self.await_signal(id, signals),
         })
     }
 
@@ -196,6 +198,44 @@ impl Monitor {
         }
     }
 
+    fn resolve(&mut self, request_id: u32, name: &str, port: u16) -> Dispatch {
+        let (ticket, may_wait) = (self.requests.ticket(request_id), self.requests.may_wait());
+        let started = self
+            .connects
+            .resolve(ticket, may_wait, (name, port), &mut self.relay);
+        match started {
+            Started::Reply(reply) => reply.into(),
+            Started::Pending(id) => {
+                self.requests.wait(ticket, Waiting::Resolve(id));
+                Dispatch::Pending
+            }
+        }
+    }
+
+    fn await_signal(&mut self, request_id: u32, signals: u32) -> Dispatch {
+        if !self.requests.may_wait() {
+            return Reply::Failed(Errno::EAGAIN).into();
+        }
+        match self.signals.ask(signals, &self.shared.signals) {
+            Ok(Some(signal)) => Reply::SignalCame { signal }.into(),
+            Ok(None) => {
+                let ticket = self.requests.ticket(request_id);
+                self.requests.wait(ticket, Waiting::Signal);
+                self.signals.wait(ticket, signals);
+                Dispatch::Pending
+            }
+            Err(errno) => Reply::Failed(errno).into(),
+        }
+    }
+
+    /// Answers the requests that wait for a signal that came.
+    pub(super) fn take_signals(&mut self) -> Result<(), Violation> {
+        for (ticket, signal) in self.signals.take(&self.shared.signals) {
+            self.answer(ticket, &Reply::SignalCame { signal })?;
+        }
+        Ok(())
+    }
+
     /// Goes on with a connect whose socket or name has come somewhere, and answers it
     /// if that was its end.
     pub(super) fn resume_connect(&mut self, id: u32) -> Result<(), Violation> {
@@ -226,6 +266,19 @@ impl Monitor {
             Waiting::Connect(id) => {
                 self.connects.cancel(id, &mut self.connections);
                 Reply::ConnectErr(Errno::ECANCELED)
+            }
+            Waiting::Resolve(id) => {
+                self.connects.cancel(id, &mut self.connections);
+                Reply::Failed(Errno::ECANCELED)
+            }
+            Waiting::Signal => {
+                // One that came is not lost: it is taken before requests are.
+                self.take_signals()?;
+                if !self.requests.is_waiting(ticket) {
+                    return Ok(Reply::Done);
+                }
+                self.signals.cancel(ticket);
+                Reply::Failed(Errno::ECANCELED)
             }
         };
         self.answer(ticket, &reply)?;

@@ -207,6 +207,7 @@ impl Monitor {
         self.requests.forget_waiting();
         self.listeners.close_all();
         self.connects.cancel_all(&mut self.connections);
+        self.signals.end(&self.shared.signals);
     }
 
     /// Closes and frees everything; a connection that is still open is reset. An

@@ -136,6 +136,7 @@ impl Monitor {
                 // read what it was for.
                 Source::Wake => {
                     self.stop = self.shared.stop_request();
+                    self.take_signals()?;
                     if self.shared.take_state_asked() {
                         let state = self.state();
                         self.shared.give_state(state);

@@ -26,6 +26,7 @@ use crate::poller::{Poller, Source};
 use crate::relay::Relay;
 use crate::requests::Requests;
 use crate::requests::control_pipe::ControlPipe;
+use crate::signals::Signals;
 use crate::standard::StandardShared;
 use crate::violation::Violation;
 use crate::wake::busy_poll::BusyPoll;
@@ -62,6 +63,7 @@ pub struct Monitor {
     requests: Requests,
     listeners: Listeners,
     connects: Connects,
+    signals: Signals,
     standards: Vec<Arc<StandardShared>>,
     busy_poll: BusyPoll,
     polling: PollingMode,
@@ -111,6 +113,7 @@ impl Monitor {
                 limits.accepts,
             ),
             connects: Connects::new(policy, poller.registry(), limits.connects, limits.lookups),
+            signals: Signals::default(),
             standards: link.standards,
             busy_poll: BusyPoll::new(wake_policy),
             polling: PollingMode::new(wake_policy),

@@ -26,6 +26,10 @@ pub(crate) enum Waiting {
     Accept(u32),
     /// The outcome of that connect.
     Connect(u32),
+    /// The addresses that the resolver finds for that connect, which goes no further.
+    Resolve(u32),
+    /// A signal.
+    Signal,
 }
 
 /// The requests of a session.

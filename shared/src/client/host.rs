@@ -179,7 +179,8 @@ impl ArcaTcpListener {
     ///
     /// # Errors
     ///
-    /// EINVAL if `at` is no address; else as [`ArcaSession::bind`].
+    /// EINVAL if `at` is no place; else as [`ArcaSession::resolve`] and
+    /// [`ArcaSession::bind`].
     pub fn bind(at: impl ToHost) -> Result<Self, Error> {
         let session = ArcaSession::of_the_program()?;
         session.reactor().block_on(Self::bind_async(at))
@@ -194,7 +195,10 @@ impl ArcaTcpListener {
         let session = ArcaSession::of_the_program()?;
         match at.to_host()? {
             Host::Address(address) => session.bind_async(address).await,
-            Host::Name(..) => Err(Errno::EINVAL.into()),
+            Host::Name(name, port) => {
+                let (address, _) = session.resolve_async(name, port).await?;
+                session.bind_async(address).await
+            }
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | `options` | options of a connection |
 //! | `copy` | from one stream to another |
 //! | `embedded` | the interfaces of embedded-io |
+//! | `nal` | the interfaces of embedded-nal-async and edge-nal, with the feature `nal` |
 //! | `host` | whom to connect to, and a program's one session |
 //! | `control_client` | requests in flight on the control pipe, and their replies |
 //! | `pipe_end` | the Arca end of a pipe, which streams and standard streams share |
@@ -38,6 +39,8 @@ mod halves;
 mod handle;
 mod host;
 mod listener;
+#[cfg(feature = "nal")]
+mod nal;
 mod options;
 mod pipe_end;
 pub mod reactor;

@@ -145,6 +145,54 @@ impl ArcaSession {
         }
     }
 
+    /// The addresses of a host by its name, or of the address that the name is the text
+    /// of: the one that [`ArcaSession::connect_name`] would try first, and the first of
+    /// the other family. Both have that port.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT if the name has no address; EACCES where the host's policy resolves no
+    /// names.
+    pub async fn resolve_async(
+        &self,
+        name: &str,
+        port: u16,
+    ) -> Result<(SocketAddr, Option<SocketAddr>), Error> {
+        let name = Name::new(name).ok_or(Errno::EINVAL)?;
+        match self.control.call(Request::Resolve { port, name }).await? {
+            Reply::Resolved { first, other } => Ok((first.0, other.map(|address| address.0))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// [`ArcaSession::resolve_async`], waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaSession::resolve_async`].
+    pub fn resolve(
+        &self,
+        name: &str,
+        port: u16,
+    ) -> Result<(SocketAddr, Option<SocketAddr>), Error> {
+        self.reactor().block_on(self.resolve_async(name, port))
+    }
+
+    /// Waits for one of these signals to the host's process: bit n stands for signal n.
+    /// From the first call on they do not stop the session by themselves; one that
+    /// comes while nobody waits is what the next call gives.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for signals that cannot be waited for; ENOSYS from a host that does not
+    /// know of it.
+    pub async fn signal(&self, signals: u32) -> Result<u8, Error> {
+        match self.control.call(Request::AwaitSignal { signals }).await? {
+            Reply::SignalCame { signal } => Ok(signal),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Listens on `address`; port 0 lets the host choose, and
     /// [`ArcaTcpListener::local_addr`] tells which port that is.
     ///

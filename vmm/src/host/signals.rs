@@ -1,12 +1,18 @@
-//! SIGINT, SIGTERM and SIGUSR1, from this command's first step to its last.
+//! SIGINT, SIGTERM, SIGHUP and SIGUSR1, from this command's first step to its last.
 //!
 //! | SIGINT or SIGTERM comes | what it does |
 //! |---|---|
 //! | before there is a guest | ends the process at once: nothing has begun |
-//! | first, later | stops the guest in an orderly way; the process ends [`GRACE`] later at the latest, whatever it waits for by then |
+//! | first, later, and the guest's program waits for it | is the program's; the guest is stopped if it is still there [`PROGRAM_GRACE`] later |
+//! | first, later, and it does not | stops the guest in an orderly way |
 //! | again | ends the process at once |
 //!
-//! SIGUSR1 has the guest's state printed, if there is a guest, and ends nothing.
+//! In both cases the process ends [`GRACE`] after the first at the latest, whatever it waits
+//! for by then.
+//!
+//! SIGHUP is told to a program that waits for it, each time, and has its default action
+//! otherwise; it stays ignored where it was. SIGUSR1 has the guest's state printed, if there
+//! is a guest, and ends nothing.
 //!
 //! A handler passes each signal on through a pipe to a thread that may do what
 //! a handler may not. Holding the signals back instead, for a signalfd, would
@@ -19,7 +25,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::unistd::Pid;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -31,9 +38,15 @@ use std::time::{Duration, Instant};
 /// usually wait before they send SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(8);
 
+/// How long a program that waits for the signal has to end by itself; what is left of
+/// [`GRACE`] is for stopping the guest in order.
+pub const PROGRAM_GRACE: Duration = Duration::from_secs(5);
+
 /// Has the guest's state printed.
 const DUMP: Signal = Signal::SIGUSR1;
-const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, DUMP];
+/// For a program that waits for it, as a rule to read its configuration anew.
+const HANG_UP: Signal = Signal::SIGHUP;
+const SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, HANG_UP, DUMP];
 
 /// Both ends of the handler's pipe, made once and kept for the rest of the
 /// process: a handler may be about to write to it at any moment.
@@ -95,6 +108,12 @@ impl Signals {
             // SAFETY: the handler does only what a handler may do: an atomic
             // load and a write.
             let before = unsafe { sigaction(signal, &action) }?;
+            if signal == HANG_UP && matches!(before.handler(), SigHandler::SigIgn) {
+                // As under nohup.
+                // SAFETY: what was in place before is as safe as it was.
+                unsafe { sigaction(signal, &before) }?;
+                continue;
+            }
             signals.before.push((signal, before));
         }
         Ok(signals)
@@ -125,31 +144,72 @@ impl Drop for Signals {
 
 /// Sees to the signals until `done`.
 fn watch(signals: &PipeReader, done: &impl AsFd, stage: &Mutex<Stage>) {
+    // Nobody panics between taking it and leaving it whole.
+    let stage = || stage.lock().unwrap_or_else(PoisonError::into_inner);
     let first = loop {
         match next(signals, done, None) {
-            Event::Signal(signal) if signal == DUMP as i32 => {
-                if let Stage::Guest(vm) = &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
-                    vm.dump();
-                }
-            }
-            Event::Signal(signal) => break signal,
+            Event::Signal(signal) => match passing(signal, &stage()) {
+                true => {}
+                false => break signal,
+            },
             Event::Deadline | Event::Done => return,
         }
     };
-    match &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
+    let began = Instant::now();
+    let is_the_programs = match &*stage() {
         Stage::Starting => end_at_once(first),
-        Stage::Guest(vm) => vm.stop(StopReason::Signal(first)),
+        Stage::Guest(vm) => vm.signal(first),
+    };
+    // A program that sees to it has until then; another one has no time of its own.
+    let until = is_the_programs.then(|| began + PROGRAM_GRACE);
+    while let Some(event) = until.map(|until| next(signals, done, Some(until))) {
+        match event {
+            Event::Done => return,
+            Event::Signal(signal) if passing(signal, &stage()) => {}
+            Event::Signal(second) => end_at_once(second),
+            Event::Deadline => break,
+        }
     }
-    let deadline = Instant::now() + GRACE;
+    if let Stage::Guest(vm) = &*stage() {
+        vm.stop(StopReason::Signal(first));
+    }
     loop {
-        match next(signals, done, Some(deadline)) {
+        match next(signals, done, Some(began + GRACE)) {
             Event::Done => return,
             // The guest is at its end.
-            Event::Signal(signal) if signal == DUMP as i32 => {}
+            Event::Signal(signal) if signal == DUMP as i32 || signal == HANG_UP as i32 => {}
             Event::Signal(second) => end_at_once(second),
             Event::Deadline => end_at_once(first),
         }
     }
+}
+
+/// Sees to a signal that ends nothing by itself; `false` if it is none of those.
+fn passing(signal: i32, stage: &Stage) -> bool {
+    if signal == DUMP as i32 {
+        if let Stage::Guest(vm) = stage {
+            vm.dump();
+        }
+        return true;
+    }
+    if signal == HANG_UP as i32 {
+        let is_the_programs = matches!(stage, Stage::Guest(vm) if vm.signal(signal));
+        if !is_the_programs {
+            hang_up();
+        }
+        return true;
+    }
+    false
+}
+
+/// Does what SIGHUP does where nobody has taken it over: ends the process.
+fn hang_up() {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action is no code of ours. It cannot fail: the same signal's
+    // action was set before.
+    let _ = unsafe { sigaction(HANG_UP, &action) };
+    // To the process: it is gone when this returns, or soon after.
+    let _ = kill(Pid::this(), HANG_UP);
 }
 
 /// Ends the process with nothing more of its own being run: whatever that would

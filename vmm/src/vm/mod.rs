@@ -152,6 +152,18 @@ impl VmHandle {
         self.run_state.ask_dump();
     }
 
+    /// Tells the guest's program of a signal, if it has asked for it and the guest still
+    /// runs; `false` if it has not, and nothing is done.
+    #[must_use]
+    pub fn signal(&self, signal: i32) -> bool {
+        match &*self.view() {
+            MonitorView::Serving(monitor) => {
+                !self.run_state.is_stopping() && monitor.signal(signal)
+            }
+            MonitorView::Ended(_) => false,
+        }
+    }
+
     fn view(&self) -> MutexGuard<'_, MonitorView> {
         // Nobody panics between taking it and leaving it whole.
         self.monitor.lock().unwrap_or_else(PoisonError::into_inner)

@@ -37,7 +37,11 @@ impl ControlClient {
         };
         let cancels = matches!(
             request,
-            Request::AcceptFrom { .. } | Request::ConnectTo(_) | Request::ConnectName { .. }
+            Request::AcceptFrom { .. }
+                | Request::ConnectTo(_)
+                | Request::ConnectName { .. }
+                | Request::Resolve { .. }
+                | Request::AwaitSignal { .. }
         );
         let mut calls = self.calls.lock();
         if calls.ended.is_some() {
@@ -47,6 +51,11 @@ impl ControlClient {
             && let Some(reply) = calls.take_unclaimed(listener)
         {
             return self.unsent(Some(reply));
+        }
+        if let Request::AwaitSignal { signals } = request
+            && let Some(signal) = calls.take_signal(signals)
+        {
+            return self.unsent(Some(Reply::SignalCame { signal }));
         }
         let id = calls.fresh_id();
         let waker = None;

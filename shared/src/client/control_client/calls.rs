@@ -18,6 +18,8 @@ pub(super) struct Calls {
     pub(super) listeners: BTreeSet<u32>,
     /// Connections accepted for nobody, by open listener.
     pub(super) unclaimed: BTreeMap<u32, VecDeque<Reply>>,
+    /// Signals that came for nobody: bit n stands for signal n.
+    pub(super) signals: u32,
     /// Why the session is over, once it is.
     pub(super) ended: Option<Error>,
 }
@@ -54,6 +56,14 @@ impl Calls {
             self.unclaimed.remove(&listener);
         }
         reply
+    }
+
+    /// A signal of those that came for nobody.
+    pub(super) fn take_signal(&mut self, wanted: u32) -> Option<u8> {
+        let there = self.signals & wanted;
+        let signal = (there != 0).then(|| there.trailing_zeros() as u8)?;
+        self.signals &= !(1 << signal);
+        Some(signal)
     }
 
     /// Gives an accepted connection whose accept is gone to the oldest other

@@ -159,6 +159,11 @@ impl ControlClient {
             Reply::Listening { listener_id, .. } => {
                 self.send_unanswered(&Request::CloseListener { listener_id })
             }
+            // For the next that waits for it.
+            Reply::SignalCame { signal } => {
+                let bit = 1u32.checked_shl(signal.into()).unwrap_or(0);
+                self.calls.lock().signals |= bit;
+            }
             _ => {}
         }
     }

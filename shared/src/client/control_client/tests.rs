@@ -134,6 +134,8 @@ fn a_call_that_waits_for_others_is_cancelled_when_dropped() {
         accept(),
         Request::ConnectTo(address(REMOTE)),
         Request::ConnectName { port: 1, name },
+        Request::Resolve { port: 1, name },
+        Request::AwaitSignal { signals: 2 },
     ] {
         let cancel = Request::Cancel { request_id: 1 };
         assert_eq!(dropped(request), [(0, cancel)]);
@@ -141,6 +143,42 @@ fn a_call_that_waits_for_others_is_cancelled_when_dropped() {
     for request in [ask(), Request::CloseListener { listener_id: 5 }] {
         assert_eq!(dropped(request), []);
     }
+}
+
+#[test]
+fn a_signal_that_came_for_nobody_is_the_next_ones() {
+    let (peer, control) = control();
+    let wait = Request::AwaitSignal {
+        signals: 1 << 1 | 1 << 15,
+    };
+    drop(control.call(wait));
+    assert_eq!(
+        peer.requests().len(),
+        2,
+        "the wait, and that it is given up"
+    );
+    peer.reply(1, Reply::SignalCame { signal: 15 });
+    peer.reactor.turn();
+    let mut other = control.call(Request::AwaitSignal { signals: 1 << 1 });
+    assert_eq!(peer.requests().len(), 1);
+    assert!(poll(&mut other).is_pending());
+    let mut next = control.call(wait);
+    assert_eq!(peer.requests(), []);
+    assert_eq!(
+        poll(&mut next),
+        Poll::Ready(Ok(Reply::SignalCame { signal: 15 }))
+    );
+    // Taken, and not used, it is there again.
+    drop(control.call(wait));
+    peer.requests();
+    peer.reply(3, Reply::SignalCame { signal: 1 });
+    peer.reactor.turn();
+    drop(control.call(wait));
+    let mut last = control.call(wait);
+    assert_eq!(
+        poll(&mut last),
+        Poll::Ready(Ok(Reply::SignalCame { signal: 1 }))
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn a_session_says_hello_and_rings() {
     let _session = ArcaSession::open(&peer.reactor, peer.control).expect("a place");
     let hello = Request::Hello {
         version: 1,
-        features: 0b11111,
+        features: 0b111_1111,
     };
     assert_eq!(peer.requests(), [(1, hello)]);
     assert_eq!(peer.hal.events(), [Event::Doorbell]);
@@ -111,6 +111,34 @@ fn a_host_is_connected_to_by_name() {
         Some(Errno::EINVAL.into())
     );
     assert_eq!(peer.requests(), []);
+}
+
+#[test]
+fn a_host_is_resolved_by_its_name() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let name = Name::new("host").expect("a name");
+    let request = Request::Resolve { port: 80, name };
+    let (first, other) = (address(REMOTE), Some(address(LOCAL)));
+    answer(&peer, request, Reply::Resolved { first, other });
+    let resolved = session.resolve("host", 80);
+    assert_eq!(resolved, Ok((REMOTE.into(), Some(LOCAL.into()))));
+    answer(&peer, request, Reply::Failed(Errno::ENOENT));
+    assert_eq!(session.resolve("host", 80), os(Errno::ENOENT));
+    assert_eq!(session.resolve("", 80), os(Errno::EINVAL));
+    let message_type = request.code();
+    answer(&peer, request, Reply::Unsupported { message_type });
+    assert_eq!(session.resolve("host", 80), os(Errno::ENOSYS));
+}
+
+#[test]
+fn a_signal_is_waited_for() {
+    let peer = Peer::simple();
+    let session = peer.session();
+    let request = Request::AwaitSignal { signals: 1 << 15 };
+    answer(&peer, request, Reply::SignalCame { signal: 15 });
+    let waited = session.reactor().block_on(session.signal(1 << 15));
+    assert_eq!(waited, Ok(15));
 }
 
 /// A listener with id 5 at [`LOCAL`].

@@ -36,8 +36,12 @@ pub mod feature {
     pub const OPTIONS: u64 = 1 << 3;
     /// Errno in ring headers, and abortive close.
     pub const ERRNO: u64 = 1 << 4;
+    /// Resolving names.
+    pub const RESOLVE: u64 = 1 << 5;
+    /// Waiting for signals.
+    pub const SIGNALS: u64 = 1 << 6;
     /// All of the above.
-    pub const ALL: u64 = NOTIFY | CANCEL | ADDRESSES | OPTIONS | ERRNO;
+    pub const ALL: u64 = NOTIFY | CANCEL | ADDRESSES | OPTIONS | ERRNO | RESOLVE | SIGNALS;
 }
 
 /// The message types, as the first byte of a frame says them.

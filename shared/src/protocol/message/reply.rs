@@ -109,5 +109,17 @@ messages! {
         },
         /// The value of an option.
         28 OPTION_VALUE OptionValue(u64),
+        /// The addresses of a name.
+        30 RESOLVED Resolved {
+            /// The first that the host would try.
+            first: Address,
+            /// The first of the other family, if there is one.
+            other: Option<Address>,
+        },
+        /// A signal came that was waited for.
+        32 SIGNAL_CAME SignalCame {
+            /// Its number.
+            signal: u8,
+        },
     }
 }

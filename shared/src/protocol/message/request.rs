@@ -61,11 +61,8 @@ impl Field for Name {
 }
 
 messages! {
-    #[expect(
-        clippy::large_enum_variant,
-        reason = "a request lives on the stack, for a moment; there is no heap in the codec"
-    )]
-    /// A request, Arca → Linux (PROTOCOL.md, "Messages").
+    /// A request, Arca → Linux (PROTOCOL.md, "Messages"). It lives on the stack, for a
+    /// moment: there is no heap in the codec.
     pub enum Request {
         /// Listen on an IPv4 address. Answered by ListenOk or ListenErr.
         1 LISTEN_REQUEST Listen(Endpoint),
@@ -137,6 +134,19 @@ messages! {
             /// Number of the option ([`super::SocketOption`]); one that means nothing
             /// here may mean something to a later version.
             option: u8,
+        },
+        /// Find the addresses of a host by its name. Answered by Resolved or Failed.
+        29 RESOLVE Resolve {
+            /// The port that the addresses are to have.
+            port: u16,
+            /// The name.
+            name: Name,
+        },
+        /// Wait for a signal to the host's process, which from now on is the program's
+        /// to see to. Answered by SignalCame or Failed.
+        31 AWAIT_SIGNAL AwaitSignal {
+            /// Bit n stands for signal n: SIGHUP (1), SIGINT (2), SIGTERM (15).
+            signals: u32,
         },
     }
 }

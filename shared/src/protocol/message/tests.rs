@@ -143,6 +143,8 @@ fn all_requests() -> Vec<Request> {
             value: 30,
         },
         Request::GetOption { target, option },
+        Request::Resolve { port: 80, name },
+        Request::AwaitSignal { signals: 1 << 15 },
     ]
 }
 
@@ -178,6 +180,11 @@ fn all_replies() -> Vec<Reply> {
         },
         Reply::AddressesOk { local, peer: None },
         Reply::OptionValue(u64::MAX),
+        Reply::Resolved {
+            first: peer,
+            other: Some(local),
+        },
+        Reply::SignalCame { signal: 15 },
     ]
 }
 
@@ -196,7 +203,10 @@ fn every_message_survives_the_trip_and_no_other_length_does() {
     for request in all_requests() {
         let frame = request.to_frame(7);
         assert_eq!(Request::from_frame(&frame), Ok(request));
-        let is_name = matches!(request, Request::ConnectName { .. });
+        let is_name = matches!(
+            request,
+            Request::ConnectName { .. } | Request::Resolve { .. }
+        );
         for len in (0..=MAX_PAYLOAD).filter(|&len| len != frame.payload().len()) {
             let valid = is_name && (3..=2 + MAX_NAME).contains(&len);
             let result = Request::from_frame(&resized(&frame, len));

@@ -1,0 +1,109 @@
+//! `interfaces`: what others' crates reach the guest by, and signals that a program waits
+//! for.
+
+use arca_tests::guest::{DEADLINE, Guest};
+use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the program says of each thing that it has checked, before its random bytes.
+const CHECKED: [&str; 11] = [
+    "ok: embedded-nal-async connects",
+    "ok: edge-nal connects, splits and shuts down",
+    "ok: edge-nal binds and accepts",
+    "ok: a name has an address",
+    "ok: an address is its own name",
+    "ok: a name that is none has no address",
+    "ok: an address has no name",
+    "ok: embassy-time's timers last their time",
+    "ok: embassy-time's time-outs end what takes longer",
+    "ok: a time that is past has come",
+    "ok: getrandom gives random bytes",
+];
+
+/// A service that sends back what comes.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(len @ 1..) = stream.read(&mut buffer) {
+                    stream.write_all(&buffer[..len]).expect("the guest reads");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn others_crates_have_network_names_time_and_random_bytes() {
+    let address = echo().to_string();
+    let mut drawn = BTreeSet::new();
+    for vcpus in ["1", "2"] {
+        let guest = Guest::start(&["--vcpus", vcpus], "interfaces", &[&address]);
+        let ended = guest.finish();
+        let output = String::from_utf8_lossy(&ended.stdout).into_owned();
+        ended.expect_code(0);
+        let mut lines: Vec<_> = output.lines().collect();
+        drawn.insert(lines.pop().expect("random bytes").to_owned());
+        assert_eq!(lines, CHECKED);
+    }
+    assert_eq!(drawn.len(), 2, "new ones at every boot: {drawn:?}");
+}
+
+/// A guest that waits for signals.
+fn waiting(kind: &str) -> Guest {
+    let guest = Guest::start(&[], "interfaces", &[kind]);
+    guest.wait_for("ready true true");
+    guest
+}
+
+#[test]
+fn a_program_that_waits_for_signals_sees_to_them_itself() {
+    let guest = waiting("signals");
+    for count in 1..=2 {
+        guest.signal(Signal::SIGHUP);
+        let all = |said: &str| said.matches("HangUp").count() == count;
+        guest.wait_until("told of SIGHUP", all);
+    }
+    guest.signal(Signal::SIGTERM);
+    guest.finish().expect_code(0).expect_stderr("Terminate");
+}
+
+#[test]
+fn a_program_that_goes_on_after_the_first_is_ended_by_a_second_at_once() {
+    let guest = waiting("lasting");
+    let began = Instant::now();
+    guest.signal(Signal::SIGTERM);
+    guest.wait_for("Terminate");
+    // SIGHUP counts as none of the two.
+    guest.signal(Signal::SIGHUP);
+    guest.wait_for("HangUp");
+    guest.signal(Signal::SIGINT);
+    guest.finish().expect_code(130);
+    assert!(began.elapsed() < Duration::from_secs(4), "not its time-out");
+}
+
+#[test]
+fn a_program_that_goes_on_after_the_first_is_stopped_in_time() {
+    let guest = waiting("lasting");
+    guest.signal(Signal::SIGTERM);
+    guest.finish_within(DEADLINE).expect_code(143);
+}
+
+#[test]
+fn a_hang_up_that_no_program_waits_for_does_what_it_does() {
+    let mut guest = Guest::start(&[], "echo-server", &["0"]);
+    guest.address();
+    guest.signal(Signal::SIGHUP);
+    let status = guest.child().wait().expect("a child");
+    assert_eq!(status.signal(), Some(Signal::SIGHUP as i32));
+}
