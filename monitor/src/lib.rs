@@ -30,6 +30,7 @@
 //! | `config` | configuration and limits |
 //! | `stats` | what is counted |
 //! | `state` | what is open, for a person to read |
+//! | `trace` | what happens, for a thread that writes it down |
 //! | `error`, `violation` | why a session could not begin; the rules whose breach ends it |
 //! | `relay` | what every connection needs for its turn |
 //! | `poller` | the epoll |
@@ -60,6 +61,7 @@ mod sys;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 mod violation;
 mod wake;
 

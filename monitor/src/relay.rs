@@ -1,6 +1,7 @@
 //! What every connection needs while it has its turn.
 
 use crate::stats::MonitorStats;
+use crate::trace::{TraceKind, Tracer};
 use crate::wake::coalescer::WakeCoalescer;
 use crate::wake::notifier::GuestNotifier;
 use crate::wake::policy::WakePolicy;
@@ -27,6 +28,8 @@ pub(crate) struct Relay {
     pub(crate) budget: usize,
     /// How long a peer may take nothing of what an Arca that has left wrote to it.
     pub(crate) orphan_timeout: Duration,
+    /// Who is told what happens, if anybody is.
+    pub(crate) tracer: Option<Box<Tracer>>,
     logged: Logged,
 }
 
@@ -74,7 +77,16 @@ impl Relay {
             burst_ends: Vec::new(),
             budget: budget.max(1),
             orphan_timeout,
+            tracer: None,
             logged: Logged::default(),
+        }
+    }
+
+    /// Traces what happened, if anybody wants to know.
+    #[inline]
+    pub(crate) fn trace(&mut self, kind: impl FnOnce() -> TraceKind) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.event(kind());
         }
     }
 

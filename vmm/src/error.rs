@@ -47,6 +47,14 @@ pub enum StartError {
         /// What is wrong with it.
         reason: ImageError,
     },
+    /// The file that the trace is to be written to could not be made.
+    #[error("the trace file {} could not be made", path.display())]
+    TraceFile {
+        /// The file's path.
+        path: PathBuf,
+        /// What the host answered.
+        source: io::Error,
+    },
     /// The arguments do not fit into the guest's boot information.
     #[error(
         "the arguments take {len} bytes, and the guest has room for {max}: pass fewer or shorter ones"

@@ -42,6 +42,7 @@ mod testimage;
 
 pub use crash::CrashReport;
 pub use error::{ImageError, StartError};
+pub use host::trace::{Trace, TraceFilter};
 pub use vm::config::{Image, Input, Output, VmConfig};
 pub use vm::stats::VmStats;
 pub use vm::status::ExitStatus;

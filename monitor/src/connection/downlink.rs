@@ -3,6 +3,7 @@
 use super::{CHUNK, Connection, Leaving, spent};
 use crate::relay::Relay;
 use crate::sys;
+use crate::trace::{Direction, TraceKind};
 use arca_shared::ring::{Arm, InvalidCursor};
 use nix::errno::Errno;
 use std::net::Shutdown;
@@ -49,6 +50,7 @@ impl Connection {
                     self.leave(relay)?;
                     continue;
                 }
+                relay.trace(|| TraceKind::ReaderClosed { id: self.id });
                 if let Some(socket) = &self.socket {
                     // Fails only if the connection is gone already.
                     let _ = socket.shutdown(Shutdown::Read);
@@ -75,8 +77,21 @@ impl Connection {
                 continue;
             }
             match sys::receive(socket, &room) {
-                Ok(0) => self.downlink = Downlink::Ending,
+                Ok(0) => {
+                    self.downlink = Downlink::Ending;
+                    relay.trace(|| TraceKind::HalfClosed {
+                        id: self.id,
+                        direction: Direction::Down,
+                        bytes: self.to_arca.written(),
+                    });
+                }
                 Ok(len) => {
+                    if let Some(tracer) = &mut relay.tracer {
+                        // Before the guest may take it, and give the room to what comes
+                        // next.
+                        let before = self.to_arca.written();
+                        tracer.data(self.id, Direction::Down, before, &room, len);
+                    }
                     self.to_arca.commit(len);
                     if self.to_arca.should_notify_data() {
                         relay.wakes.notify_data(self.slot);

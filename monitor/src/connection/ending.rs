@@ -3,6 +3,7 @@
 use super::{CHUNK, Connection, Downlink, Uplink};
 use crate::relay::Relay;
 use crate::sys;
+use crate::trace::{Direction, TraceKind};
 use arca_shared::errno::Errno;
 use arca_shared::ring::InvalidCursor;
 
@@ -90,6 +91,10 @@ impl Connection {
                 let data = self.from_arca.data_parts(left.min(CHUNK))?;
                 match sys::send(&socket, &data) {
                     Ok(len) => {
+                        if let Some(tracer) = &mut relay.tracer {
+                            let before = self.from_arca.taken();
+                            tracer.data(self.id, Direction::Up, before, &data, len);
+                        }
                         left -= len;
                         relay.stats.bytes_to_tcp += len as u64;
                         self.from_arca.consume(len);
@@ -97,6 +102,11 @@ impl Connection {
                     Err(_) => break,
                 }
             }
+            relay.trace(|| TraceKind::Reset {
+                id: self.id,
+                by: Direction::Up,
+                errno: None,
+            });
         }
         if self.uplink == Uplink::Open {
             self.uplink = Uplink::Discarding;

@@ -52,6 +52,7 @@ use uplink::Burst;
 pub(crate) use uplink::Uplink;
 
 use crate::relay::Relay;
+use crate::trace::{Direction, TraceKind};
 use arca_shared::errno::Errno;
 use arca_shared::notify::Slot;
 use arca_shared::pipe::BidirectionalPipe;
@@ -260,6 +261,11 @@ impl Connection {
             self.has_errno = true;
             self.to_arca.set_errno(errno.0);
             relay.stats.reset += 1;
+            relay.trace(|| TraceKind::Reset {
+                id: self.id,
+                by: Direction::Down,
+                errno: Some(errno),
+            });
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{CHUNK, Connection, spent};
 use crate::relay::Relay;
 use crate::sys;
+use crate::trace::{Direction, TraceKind};
 use arca_shared::ring::{Arm, InvalidCursor};
 use nix::errno::Errno;
 use std::net::Shutdown;
@@ -116,6 +117,10 @@ impl Connection {
                     // A short count: the socket's buffer is full, and epoll
                     // says when it is not.
                     self.ready.writable = len == data.len();
+                    if let Some(tracer) = &mut relay.tracer {
+                        let before = self.from_arca.taken();
+                        tracer.data(self.id, Direction::Up, before, &data, len);
+                    }
                     budget = spent(budget, len);
                     relay.stats.bytes_to_tcp += len as u64;
                     relay.wakes.bytes_sent(len);
@@ -160,6 +165,11 @@ impl Connection {
     /// Ring A has come to its orderly end.
     fn finish_uplink(&mut self, relay: &mut Relay) {
         self.uplink = Uplink::Done;
+        relay.trace(|| TraceKind::HalfClosed {
+            id: self.id,
+            direction: Direction::Up,
+            bytes: self.from_arca.taken(),
+        });
         if self.has_left() {
             self.close_socket();
         } else if let Some(socket) = &self.socket {

@@ -14,16 +14,18 @@ use crate::relay::Relay;
 use crate::state::{ConnectionState, Described, MAX_DESCRIBED};
 use crate::stats::MonitorStats;
 use crate::table::Table;
+use crate::trace::TraceKind;
 use arca_shared::errno::Errno as WireErrno;
 use arca_shared::memory::{Arena, BuddyAllocator, MIN_BLOCK, ShmOffset};
 use arca_shared::notify::Slot;
-use arca_shared::pipe::{BidirectionalPipe, PipeRegion, Side};
+use arca_shared::pipe::{BidirectionalPipe, PipePlace, PipeRegion, Side};
 use arca_shared::protocol::message::ConnectionReady;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use regions::Regions;
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 use std::collections::VecDeque;
+use std::io;
 
 /// The connections of a session.
 pub(crate) struct Connections {
@@ -154,6 +156,7 @@ impl Connections {
                 0
             }
         };
+        self.trace_opened(id, listener_id, place, relay);
         // It gets a turn of its own, which arms ring A.
         self.enqueue(id);
         Ok(ConnectionReady {
@@ -161,6 +164,18 @@ impl Connections {
             connection_id: id,
             pipe: place,
         })
+    }
+
+    fn trace_opened(&self, id: u32, listener: u32, pipe: PipePlace, relay: &mut Relay) {
+        let socket = self.get(id).and_then(Connection::socket);
+        let address = |address: io::Result<SockAddr>| address.ok().and_then(|a| a.as_socket());
+        relay.trace(|| TraceKind::Opened {
+            id,
+            listener,
+            local: socket.and_then(|socket| address(socket.local_addr())),
+            peer: socket.and_then(|socket| address(socket.peer_addr())),
+            pipe,
+        });
     }
 
     /// Adds a connection to the table and the epoll, or takes its region back.
@@ -209,10 +224,11 @@ impl Connections {
     }
 
     /// Frees what is left of a connection that is over.
-    fn close(&mut self, id: u32, relay: &Relay) {
+    fn close(&mut self, id: u32, relay: &mut Relay) {
         let Some(connection) = self.table.remove(id) else {
             return;
         };
+        relay.trace(|| TraceKind::Freed { id });
         self.clear_slot(connection.slot());
         let rest = !relay.said_hello;
         self.regions.free(connection.into_region(), rest);

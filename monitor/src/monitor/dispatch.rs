@@ -5,6 +5,7 @@ use crate::connects::{ConnectTarget, Started};
 use crate::options;
 use crate::requests::{Ticket, Waiting};
 use crate::sys;
+use crate::trace::Direction;
 use crate::violation::Violation;
 use arca_shared::errno::Errno;
 use arca_shared::protocol::frame::Frame;
@@ -41,6 +42,7 @@ impl Monitor {
             return Ok(false);
         };
         if let Dispatch::Reply(reply) = self.dispatch_request(&frame)? {
+            self.trace_reply(frame.request_id, &reply);
             let stats = &mut self.relay.stats;
             self.requests.reply(frame.request_id, &reply, stats)?;
         }
@@ -49,7 +51,14 @@ impl Monitor {
 
     /// Replies to a request that has waited.
     fn answer(&mut self, ticket: Ticket, reply: &Reply) -> Result<(), Violation> {
+        self.trace_reply(ticket.request_id(), reply);
         self.requests.answer(ticket, reply, &mut self.relay.stats)
+    }
+
+    fn trace_reply(&mut self, request_id: u32, reply: &Reply) {
+        if let Some(tracer) = &mut self.relay.tracer {
+            tracer.frame(Direction::Down, &reply.to_frame(request_id));
+        }
     }
 
     /// Carries out one request. Its reply is the caller's to send, unless it
@@ -61,6 +70,9 @@ impl Monitor {
     /// pipe. The session is over then.
     pub fn dispatch_request(&mut self, frame: &Frame) -> Result<Dispatch, Violation> {
         self.relay.stats.frames_in += 1;
+        if let Some(tracer) = &mut self.relay.tracer {
+            tracer.frame(Direction::Up, frame);
+        }
         let request = match Request::from_frame(frame) {
             Ok(request) => request,
             Err(MessageError::UnknownType(message_type))

@@ -289,5 +289,8 @@ impl Monitor {
         stats.listeners = self.listeners.len() as u64;
         self.connections.report(stats);
         self.shared.stats.publish(stats);
+        if let Some(tracer) = &mut self.relay.tracer {
+            tracer.flush();
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::requests::Requests;
 use crate::requests::control_pipe::ControlPipe;
 use crate::signals::Signals;
 use crate::standard::StandardShared;
+use crate::trace::Tracer;
 use crate::violation::Violation;
 use crate::wake::busy_poll::BusyPoll;
 use crate::wake::policy::WakePolicy;
@@ -140,6 +141,11 @@ impl Monitor {
     #[must_use]
     pub fn doorbell(&self) -> &EventFd {
         &self.doorbell
+    }
+
+    /// Has what happens from now on put into a queue ([`crate::trace`]).
+    pub fn set_tracer(&mut self, tracer: Tracer) {
+        self.relay.tracer = Some(Box::new(tracer));
     }
 
     /// Starts what a session would else start when it is first needed, so that

@@ -19,6 +19,13 @@ pub(crate) struct Ticket {
     sequence: u64,
 }
 
+impl Ticket {
+    /// Arca's number for the request.
+    pub(crate) fn request_id(self) -> u32 {
+        self.request_id
+    }
+}
+
 /// What a waiting request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {

@@ -8,6 +8,7 @@ use crate::cli::access::AccessOptions;
 use crate::error::{StartError, in_one_line};
 use crate::host::descriptor::StandardError;
 use crate::host::signals::Signals;
+use crate::host::trace::{Trace, TraceFilter};
 use crate::vm::config::{Image, Input, Output, VmConfig};
 use crate::vm::status::{CODE_NOT_STARTED, ExitStatus};
 use crate::vm::{Vm, VmHandle};
@@ -16,7 +17,9 @@ use arca_shared::protocol::layout::{ARENA_SIZE_DEFAULT, LOW_MEMORY_DEFAULT};
 use clap::Args;
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::cli::command::Command;
@@ -60,6 +63,15 @@ pub struct RunOptions {
     /// waits for; SIGUSR1 prints it once
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     pub stats_every: Option<Duration>,
+    /// Print every frame of the control pipe, decoded, and what happens on every
+    /// connection to standard error: all of it, or a list of control, connections,
+    /// data and ports
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub trace: Option<TraceFilter>,
+    /// Write every connection's bytes, with made-up TCP headers, and the frames of the
+    /// control pipe to this file, for Wireshark
+    #[arg(long, value_name = "FILE")]
+    pub trace_file: Option<PathBuf>,
 }
 
 impl RunOptions {
@@ -84,6 +96,29 @@ impl RunOptions {
             sandbox: !self.no_sandbox,
             ..VmConfig::new(image, program)
         }
+    }
+
+    /// What these options want written down of the session.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::TraceFile`].
+    pub fn trace(&self) -> Result<Trace, StartError> {
+        let text = self.trace.clone();
+        let file = match &self.trace_file {
+            None => None,
+            Some(path) => {
+                let failed = |source| StartError::TraceFile {
+                    path: path.clone(),
+                    source,
+                };
+                Some(Box::new(File::create(path).map_err(failed)?) as Box<_>)
+            }
+        };
+        Ok(Trace {
+            text: text.map(|filter| (filter, Box::new(StandardError) as Box<_>)),
+            file,
+        })
     }
 
     /// Sends log records of this process to standard error, up to the level of
@@ -126,10 +161,15 @@ pub fn run(
         }
     };
     let mut handle = None;
-    let config = options.config(image, program, args);
-    let result = run_watched(&signals, config, |vm| {
-        handle = Some(vm.clone());
-        started(vm);
+    let result = options.trace().and_then(|trace| {
+        let config = VmConfig {
+            trace,
+            ..options.config(image, program, args)
+        };
+        run_watched(&signals, config, |vm| {
+            handle = Some(vm.clone());
+            started(vm);
+        })
     });
     if let Some(handle) = handle.filter(|_| options.stats) {
         say(&handle.stats());

@@ -19,7 +19,7 @@ use crate::platform::vcpu::{Start, VcpuShared};
 use crate::vm::config::{Input, Output, VmConfig};
 use crate::vm::outcome::RunState;
 use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
-use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker};
+use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker, trace};
 use arca_shared::pipe::PipePlace;
 use arca_shared::protocol::boot::BootInfo;
 use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, STACK_SIZE};
@@ -84,6 +84,11 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         log: log.place(),
     };
     let mut monitor = Monitor::new(link, config.monitor).map_err(StartError::Monitor)?;
+    let trace = config.trace.is_wanted().then(|| {
+        let (tracer, reader) = trace::queue(config.trace.file.is_some());
+        monitor.set_tracer(tracer);
+        (config.trace, reader)
+    });
     let sandbox = match config.sandbox {
         true => Some(Arc::new(Sandbox::new()?)),
         false => None,
@@ -145,6 +150,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         timeout: config.timeout,
         dump_every: config.dump_every,
         notices: config.notices,
+        trace,
         sandbox,
         _machine: machine,
     })

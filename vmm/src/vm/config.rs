@@ -1,6 +1,7 @@
 //! What a guest is built from.
 
 use crate::host::descriptor::StandardError;
+use crate::host::trace::Trace;
 use arca_monitor::MonitorConfig;
 use arca_shared::protocol::layout;
 use std::fmt;
@@ -101,6 +102,8 @@ pub struct VmConfig {
     /// Where a guest's state is written to: when its time is up, and whenever it is
     /// asked for ([`crate::VmHandle::dump`]).
     pub notices: Box<dyn Write + Send>,
+    /// What happens on the control pipe and on connections, written down.
+    pub trace: Trace,
     /// The monitor's configuration.
     pub monitor: MonitorConfig,
     /// Whether the guest's threads give up what they do not need once they are
@@ -130,6 +133,7 @@ impl VmConfig {
             timeout: None,
             dump_every: None,
             notices: Box::new(StandardError),
+            trace: Trace::default(),
             monitor: MonitorConfig::default(),
             sandbox: false,
         }

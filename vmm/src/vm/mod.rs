@@ -30,6 +30,7 @@ use crate::error::StartError;
 use crate::host::descriptor::Sink;
 use crate::host::sandbox::Sandbox;
 use crate::host::streams::StreamProgress;
+use crate::host::trace::Trace;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
 use crate::platform::machine::Machine;
@@ -38,6 +39,7 @@ use crate::vm::config::VmConfig;
 use crate::vm::outcome::{Outcome, RunState};
 use crate::vm::stats::VmStats;
 use crate::vm::status::ExitStatus;
+use arca_monitor::trace::TraceReader;
 use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
 use nix::libc;
 use std::io::{Read, Write};
@@ -59,6 +61,7 @@ pub struct Vm {
     timeout: Option<Duration>,
     dump_every: Option<Duration>,
     notices: Box<dyn Write + Send>,
+    trace: Option<(Trace, TraceReader)>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
     _machine: Box<dyn Machine>,

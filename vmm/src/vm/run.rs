@@ -3,6 +3,7 @@
 use crate::crash;
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::streams::{INTERRUPT_LIMIT, Incoming, Outgoing, STALL_LIMIT, drain_all};
+use crate::host::trace::TraceWriter;
 use crate::host::worker::Worker;
 use crate::platform::vcpu::{self, Vcpu, VcpuShared};
 use crate::vm::dump::Dumper;
@@ -32,6 +33,7 @@ struct Threads {
     monitor: Option<Worker<Option<Undelivered>>>,
     outgoing: Vec<Outgoing>,
     stdin: Option<Incoming>,
+    trace: Option<TraceWriter>,
 }
 
 pub fn run(vm: Vm) -> ExitStatus {
@@ -49,6 +51,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         timeout,
         dump_every,
         notices,
+        trace,
         sandbox,
         _machine: machine,
     } = vm;
@@ -71,6 +74,9 @@ pub fn run(vm: Vm) -> ExitStatus {
     let start = || -> io::Result<()> {
         for vcpu in vcpus {
             threads.vcpus.push(start_vcpu(vcpu, &shared, &entrance)?);
+        }
+        if let Some((trace, reader)) = trace {
+            threads.trace = Some(TraceWriter::start(trace, reader, entrance.clone())?);
         }
         threads.monitor = Some(start_monitor(monitor, &entrance)?);
         let progress = Arc::clone(&handle.stdout);
@@ -136,6 +142,9 @@ pub fn run(vm: Vm) -> ExitStatus {
     let (undelivered, lost) = drain_all(threads.outgoing, &run_state, || {
         session_drain.end(threads.monitor, &monitor_handle, &run_state)
     });
+    if let Some(trace) = threads.trace {
+        trace.finish();
+    }
     // It has had its time unless the streams needed none.
     if let Some(console) = console
         && (console.wait(ended + STALL_LIMIT) || console.interrupt(INTERRUPT_LIMIT))
