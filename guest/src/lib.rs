@@ -14,14 +14,14 @@
 //! | [`stdio`] | standard streams, `print!` |
 //! | `logger` | the `log` records' way to the host |
 //! | [`time`] | clocks |
-//! | `timer` | `sleep`, `timeout` |
+//! | `timer` | `sleep`, `timeout`, `interval` |
 //! | `embassy_time` | the driver of that crate |
 //! | `random` | random bytes, for `getrandom` too |
 //! | [`signal`] | signals to the process on the host |
 //! | `executor`, `run_queue` | tasks, and the queue of those that can go on |
 //! | `tasks` | what tasks wait for, for whoever looks at a guest that hangs |
 //! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
-//! | [`sync`] | channels, mutexes |
+//! | [`sync`], `channel`, `notify` | channels, mutexes, notifications |
 //! | [`net`] | TCP |
 //! | [`http`] | a small HTTP client |
 //! | `hal`, [`registers`], [`vcpu`], `heap`, `mem_intrinsics`, `uart`, `panic`, `out_of_heap` | what lies on the bare machine |
@@ -34,6 +34,7 @@
 extern crate alloc;
 
 pub mod boot;
+mod channel;
 mod embassy_time;
 pub mod entry;
 mod env;
@@ -45,6 +46,7 @@ mod logger;
 #[cfg(any(feature = "image", test))]
 mod mem_intrinsics;
 pub mod net;
+mod notify;
 #[cfg(any(feature = "image", test))]
 mod out_of_heap;
 #[cfg(feature = "image")]
@@ -71,10 +73,10 @@ pub use embedded_io;
 pub use embedded_io_async;
 pub use embedded_nal_async;
 pub use env::{args, random_seed};
-pub use executor::{JoinHandle, spawn};
+pub use executor::{JoinHandle, LocalJoinHandle, spawn, spawn_local};
 pub use futures_util as futures;
 pub use log;
 pub use process::{ExitCode, exit};
 pub use random::fill_random;
 pub use runtime::block_on;
-pub use timer::{Elapsed, sleep, sleep_until, timeout};
+pub use timer::{Elapsed, Interval, interval, interval_at, sleep, sleep_until, timeout};

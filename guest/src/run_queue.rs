@@ -1,59 +1,110 @@
 //! The queue of the tasks that can go on.
 //!
-//! There is one queue for all vCPUs. A vCPU takes from it whenever it has
-//! nothing better to do: an idle one in its loop (`runtime`), and one that waits
-//! in a blocking call through [`Hal::work`](arca_shared::client::hal::Hal::work).
+//! There is one queue for all vCPUs, and one for each vCPU with the tasks that may run
+//! on no other. A vCPU takes from both in turn, whenever it has nothing better to do: an
+//! idle one in its loop (`runtime`), and one that waits in a blocking call through
+//! [`Hal::work`](arca_shared::client::hal::Hal::work).
 
 use crate::tasks::TaskId;
 use crate::vcpu;
 use alloc::collections::VecDeque;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use arca_shared::protocol::layout::MAX_VCPUS;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A task that can go on.
 pub(crate) type Runnable = async_task::Runnable<TaskId>;
 
-/// Tasks that can go on, the one that has waited longest first.
-static QUEUE: spin::Mutex<VecDeque<Runnable>> = spin::Mutex::new(VecDeque::new());
-
-/// Length of [`QUEUE`], so that an idle vCPU can poll it without the lock.
-static QUEUED: AtomicUsize = AtomicUsize::new(0);
-
-/// Queues a task. The caller then wakes a vCPU for it.
-pub(crate) fn push(task: Runnable) {
-    let mut queue = QUEUE.lock();
-    queue.push_back(task);
-    // Relaxed: pairs with the load in `work_waits`. A vCPU that is about to sleep
-    // has set its sleep flag and fenced before it reads this, one that goes on with
-    // something else has cleared it and fenced, and whoever wakes a vCPU for the
-    // task fences before it reads the flags: one of the two sees the other.
-    QUEUED.store(queue.len(), Ordering::Relaxed);
+/// Tasks that can go on.
+struct Queue {
+    /// The one that has waited longest first.
+    tasks: spin::Mutex<VecDeque<Runnable>>,
+    /// How many there are, so that an idle vCPU can poll it without the lock.
+    len: AtomicUsize,
 }
 
-/// Whether a task can go on, be it one that this vCPU may not run now (it holds a
-/// lock, or its stack is deep).
+/// Those that any vCPU may run.
+static SHARED: Queue = Queue::new();
+
+/// Those of each vCPU, which no other may run.
+static LOCAL: [Queue; MAX_VCPUS] = [const { Queue::new() }; MAX_VCPUS];
+
+/// Which of its two queues each vCPU has taken from last: the other one is first.
+static LOCAL_WAS_LAST: [AtomicBool; MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VCPUS];
+
+impl Queue {
+    const fn new() -> Self {
+        Self {
+            tasks: spin::Mutex::new(VecDeque::new()),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    fn push(&self, task: Runnable) {
+        let mut tasks = self.tasks.lock();
+        tasks.push_back(task);
+        // Relaxed: pairs with the load in `waits`. A vCPU that is about to sleep
+        // has set its sleep flag and fenced before it reads this, one that goes on with
+        // something else has cleared it and fenced, and whoever wakes a vCPU for the
+        // task fences before it reads the flags: one of the two sees the other.
+        self.len.store(tasks.len(), Ordering::Relaxed);
+    }
+
+    fn pop(&self) -> Option<Runnable> {
+        if !self.waits() {
+            return None;
+        }
+        let mut tasks = self.tasks.lock();
+        let task = tasks.pop_front();
+        // Relaxed: pairs with the load in `waits`.
+        self.len.store(tasks.len(), Ordering::Relaxed);
+        task
+    }
+
+    fn waits(&self) -> bool {
+        // Relaxed: pairs with the stores under the lock; see `push`.
+        self.len.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Queues a task that any vCPU may run. The caller then wakes one for it.
+pub(crate) fn push(task: Runnable) {
+    SHARED.push(task);
+}
+
+/// Queues a task that only that vCPU may run. The caller then wakes it.
+pub(crate) fn push_local(vcpu: usize, task: Runnable) {
+    LOCAL[vcpu].push(task);
+}
+
+/// Whether a task can go on that others may run, be it one that this vCPU may not run
+/// now (it holds a lock, or its stack is deep).
 pub(crate) fn work_waits() -> bool {
-    // Relaxed: pairs with the stores under the lock; see `push`.
-    QUEUED.load(Ordering::Relaxed) != 0
+    SHARED.waits()
 }
 
 /// Whether a task can go on and this vCPU may run it.
 pub(crate) fn has_work() -> bool {
-    work_waits() && vcpu::may_run_tasks()
+    (SHARED.waits() || LOCAL[vcpu::current()].waits()) && vcpu::may_run_tasks()
 }
 
-/// Runs the task that has waited longest until it waits again; false if there
-/// is none, or this vCPU may not run one now.
+/// Runs a task until it waits again; false if there is none, or this vCPU may not run
+/// one now.
 pub(crate) fn work() -> bool {
     if !has_work() {
         return false;
     }
-    let mut queue = QUEUE.lock();
-    let Some(task) = queue.pop_front() else {
+    let vcpu = vcpu::current();
+    let (local, was_last) = (&LOCAL[vcpu], &LOCAL_WAS_LAST[vcpu]);
+    // Relaxed: only this vCPU uses it.
+    let found = match was_last.load(Ordering::Relaxed) {
+        true => SHARED.pop().map(|task| (task, false)),
+        false => local.pop().map(|task| (task, true)),
+    };
+    let found = found.or_else(|| local.pop().map(|task| (task, true)));
+    let Some((task, is_local)) = found.or_else(|| SHARED.pop().map(|task| (task, false))) else {
         return false;
     };
-    // Relaxed: pairs with the load in `has_work`.
-    QUEUED.store(queue.len(), Ordering::Relaxed);
-    drop(queue);
+    was_last.store(is_local, Ordering::Relaxed);
     vcpu::nested(|| task.run());
     true
 }

@@ -83,6 +83,14 @@ pub(crate) fn wake_idle_vcpu() {
     }
 }
 
+/// Wakes that vCPU if it sleeps: a task is in its queue.
+pub(crate) fn wake_vcpu(vcpu: usize) {
+    // A lone vCPU is awake, for it is the one that asks.
+    if boot::info().vcpus > 1 {
+        reactor().wake(vcpu);
+    }
+}
+
 /// Tells the other vCPUs that the runtime is up.
 pub(crate) fn start_other_vcpus() {
     for vcpu in 1..boot::info().vcpus as usize {

@@ -19,6 +19,9 @@ use arca_shared::client::{StandardReader, StandardWriter};
 use arca_shared::errno::Errno;
 pub use arca_shared::error::Error;
 use core::fmt;
+use core::future::poll_fn;
+use core::task::{Context, Poll, ready};
+use embedded_io::ErrorType;
 
 /// What a standard stream that is not there fails with.
 const MISSING: Error = Error::Os(Errno::EBADF);
@@ -78,6 +81,45 @@ impl LineWriter {
         self.call(StandardWriter::flush)
     }
 
+    /// Puts what there is room for into the pipe, an unfinished line first.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, Error>> {
+        ready!(self.poll_push(context))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let written = ready!(self.pipe.poll_write(context, bytes));
+        self.failed = self.failed.or(written.err());
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_push(context))?;
+        let flushed = ready!(self.pipe.poll_flush(context));
+        self.failed = self.failed.or(flushed.err());
+        Poll::Ready(flushed)
+    }
+
+    /// Puts an unfinished line into the pipe.
+    fn poll_push(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = self.failed {
+            return Poll::Ready(Err(error));
+        }
+        while !self.line.is_empty() {
+            match ready!(self.pipe.poll_write(context, &self.line)) {
+                Ok(written) => drop(self.line.drain(..written)),
+                Err(error) => {
+                    self.failed = Some(error);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Calls the pipe, unless it has failed: as with a file, each call then fails
     /// alike.
     fn call(&mut self, f: impl FnOnce(&StandardWriter) -> Result<(), Error>) -> Result<(), Error> {
@@ -108,13 +150,13 @@ pub(crate) fn init() {
         Err(error) => panic!("the pipe of standard output: {error}"),
     }
     match StandardReader::join(reactor, info.stdin) {
-        Ok(pipe) => with_stdin(|stdin| {
-            *stdin = Some(LineReader {
+        Ok(pipe) => {
+            *runtime::block_on(STDIN.lock()) = Some(LineReader {
                 pipe,
                 ahead: Vec::new(),
                 taken: 0,
             });
-        }),
+        }
         Err(error) => panic!("the pipe of standard input: {error}"),
     }
 }
@@ -148,6 +190,53 @@ impl Stdout {
     /// As [`Stdout::write_all`].
     pub fn flush(self) -> Result<(), Error> {
         STDOUT.with(|stdout| stdout.as_mut().ok_or(MISSING)?.flush())
+    }
+}
+
+impl Stdout {
+    /// Writes what there is room for, for a task: it waits where
+    /// [`Stdout::write_all`] would block, and others run. It does not hold back what
+    /// follows the last newline. When it has to wait, others may write in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdout::write_all`].
+    pub async fn write_async(self, bytes: &[u8]) -> Result<usize, Error> {
+        poll_fn(|context| {
+            STDOUT.with(|stdout| match stdout {
+                Some(stdout) => stdout.poll_write(context, bytes),
+                None => Poll::Ready(Err(MISSING)),
+            })
+        })
+        .await
+    }
+
+    /// As [`Stdout::write_async`], all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdout::write_all`].
+    pub async fn write_all_async(self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let written = self.write_async(bytes).await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// As [`Stdout::flush`], for a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdout::write_all`].
+    pub async fn flush_async(self) -> Result<(), Error> {
+        poll_fn(|context| {
+            STDOUT.with(|stdout| match stdout {
+                Some(stdout) => stdout.poll_flush(context),
+                None => Poll::Ready(Err(MISSING)),
+            })
+        })
+        .await
     }
 }
 
@@ -187,10 +276,10 @@ struct LineReader {
 }
 
 impl LineReader {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let ahead = &self.ahead[self.taken..];
         if ahead.is_empty() {
-            return self.pipe.read(buffer);
+            return self.pipe.read_async(buffer).await;
         }
         let count = ahead.len().min(buffer.len());
         buffer[..count].copy_from_slice(&ahead[..count]);
@@ -198,33 +287,36 @@ impl LineReader {
         Ok(count)
     }
 
-    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<usize, Error> {
-        let before = line.len();
+    /// The next line is taken from `ahead` when all of it is there, so that a future
+    /// which is dropped before has taken none of it.
+    async fn read_line(&mut self, line: &mut Vec<u8>) -> Result<usize, Error> {
+        // Bytes in front of which there is no newline.
+        let mut searched = self.taken;
         loop {
-            if self.taken == self.ahead.len() {
-                self.taken = 0;
-                self.ahead.resize(LINE_CAPACITY, 0);
-                let count = self.pipe.read(&mut self.ahead);
-                self.ahead
-                    .truncate(count.as_ref().map_or(0, |&count| count));
-                if count? == 0 {
-                    return Ok(line.len() - before);
-                }
+            let unsearched = &self.ahead[searched..];
+            let newline = unsearched.iter().position(|&byte| byte == b'\n');
+            if let Some(at) = newline {
+                return Ok(self.take_line(searched + at + 1, line));
             }
-            let ahead = &self.ahead[self.taken..];
-            let newline = ahead.iter().position(|&byte| byte == b'\n');
-            let count = newline.map_or(ahead.len(), |at| at + 1);
-            line.extend_from_slice(&ahead[..count]);
-            self.taken += count;
-            if newline.is_some() {
-                return Ok(line.len() - before);
+            self.ahead.drain(..self.taken);
+            self.taken = 0;
+            searched = self.ahead.len();
+            let mut piece = [0; LINE_CAPACITY];
+            match self.pipe.read_async(&mut piece).await? {
+                0 => return Ok(self.take_line(searched, line)),
+                count => self.ahead.extend_from_slice(&piece[..count]),
             }
         }
     }
-}
 
-fn with_stdin<R>(f: impl FnOnce(&mut Option<LineReader>) -> R) -> R {
-    f(&mut runtime::block_on(STDIN.lock()))
+    /// Moves what is ahead, up to `end`, to a line.
+    fn take_line(&mut self, end: usize, line: &mut Vec<u8>) -> usize {
+        let bytes = &self.ahead[self.taken..end];
+        line.extend_from_slice(bytes);
+        let count = bytes.len();
+        self.taken = end;
+        count
+    }
 }
 
 /// A handle to standard input; see [`stdin`].
@@ -246,7 +338,17 @@ impl Stdin {
     /// The errno that reading had on the host, as EISDIR or EIO; what is read after
     /// it finds the end.
     pub fn read(self, buffer: &mut [u8]) -> Result<usize, Error> {
-        with_stdin(|stdin| stdin.as_mut().ok_or(MISSING)?.read(buffer))
+        runtime::block_on(self.read_async(buffer))
+    }
+
+    /// As [`Stdin::read`], for a task. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdin::read`].
+    pub async fn read_async(self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let mut stdin = STDIN.lock().await;
+        stdin.as_mut().ok_or(MISSING)?.read(buffer).await
     }
 
     /// Appends the next line, with its newline, and says how many bytes that
@@ -257,27 +359,82 @@ impl Stdin {
     ///
     /// As [`Stdin::read`].
     pub fn read_line(self, line: &mut String) -> Result<usize, Error> {
+        runtime::block_on(self.read_line_async(line))
+    }
+
+    /// As [`Stdin::read_line`], for a task. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdin::read_line`].
+    pub async fn read_line_async(self, line: &mut String) -> Result<usize, Error> {
         let mut bytes = Vec::new();
-        let count = with_stdin(|stdin| stdin.as_mut().ok_or(MISSING)?.read_line(&mut bytes))?;
+        let mut stdin = STDIN.lock().await;
+        let count = stdin.as_mut().ok_or(MISSING)?.read_line(&mut bytes).await?;
         line.push_str(&String::from_utf8_lossy(&bytes));
         Ok(count)
     }
 
+    /// The next line, without its newline; `None` is the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdin::read`].
+    pub async fn next_line(self) -> Result<Option<String>, Error> {
+        let mut line = String::new();
+        if self.read_line_async(&mut line).await? == 0 {
+            return Ok(None);
+        }
+        if line.ends_with('\n') {
+            line.pop();
+        }
+        Ok(Some(line))
+    }
+
     /// The lines to come, without their newlines.
     pub fn lines(self) -> impl Iterator<Item = Result<String, Error>> {
-        core::iter::from_fn(move || {
-            let mut line = String::new();
-            match self.read_line(&mut line) {
-                Ok(0) => None,
-                Ok(_) => {
-                    if line.ends_with('\n') {
-                        line.pop();
-                    }
-                    Some(Ok(line))
-                }
-                Err(error) => Some(Err(error)),
-            }
-        })
+        core::iter::from_fn(move || runtime::block_on(self.next_line()).transpose())
+    }
+}
+
+impl ErrorType for Stdin {
+    type Error = Error;
+}
+
+impl ErrorType for Stdout {
+    type Error = Error;
+}
+
+impl embedded_io::Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        Stdin::read(*self, buffer)
+    }
+}
+
+impl embedded_io_async::Read for Stdin {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.read_async(buffer).await
+    }
+}
+
+impl embedded_io::Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        Stdout::write_all(*self, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        Stdout::flush(*self)
+    }
+}
+
+impl embedded_io_async::Write for Stdout {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        self.write_async(bytes).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        self.flush_async().await
     }
 }
 

@@ -1,7 +1,8 @@
 //! Synchronisation between tasks, and between vCPUs.
 //!
-//! The types that tasks wait on are embassy-sync's, over a lock of ours. The
-//! `Lock` at the end is for code that is not a task.
+//! Most types that tasks wait on are embassy-sync's, over a lock of ours; a channel that
+//! closes and `Notify` are in files of their own. The `Lock` at the end is for code that
+//! is not a task.
 
 use crate::{tasks, vcpu};
 use alloc::vec::Vec;
@@ -46,6 +47,9 @@ unsafe impl embassy_sync::blocking_mutex::raw::RawMutex for SpinRawMutex {
 pub type Mutex<T> = embassy_sync::mutex::Mutex<SpinRawMutex, T>;
 /// A bounded channel of `N` values, from any number of tasks to any number.
 pub type Channel<T, const N: usize> = embassy_sync::channel::Channel<SpinRawMutex, T, N>;
+pub use crate::channel::{Receiver, SendError, Sender, TryRecvError, TrySendError, channel};
+pub use crate::notify::{Notified, Notify};
+
 /// The latest value of something, for one task to wait on.
 pub type Signal<T> = embassy_sync::signal::Signal<SpinRawMutex, T>;
 

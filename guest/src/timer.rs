@@ -38,3 +38,49 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
     })
     .await
 }
+
+/// Ticks of a clock; see [`interval`].
+#[derive(Debug)]
+pub struct Interval {
+    next: Instant,
+    period: Duration,
+}
+
+/// Ticks at once, and then each time that `period` has passed, at least a nanosecond.
+#[must_use]
+pub fn interval(period: Duration) -> Interval {
+    interval_at(Instant::now(), period)
+}
+
+/// As [`interval`], with the first tick at `start`.
+#[must_use]
+pub fn interval_at(start: Instant, period: Duration) -> Interval {
+    Interval {
+        next: start,
+        period: period.max(Duration::from_nanos(1)),
+    }
+}
+
+impl Interval {
+    /// Waits for the next tick, and gives the time that it was due. Ticks that nobody
+    /// waited for in time come at once, one after the other. Dropping the future loses
+    /// none.
+    pub async fn tick(&mut self) -> Instant {
+        let due = self.next;
+        sleep_until(due).await;
+        self.next = due + self.period;
+        due
+    }
+
+    /// Forgets ticks that are due: the next one comes when the period has passed from
+    /// now on.
+    pub fn reset(&mut self) {
+        self.next = Instant::now() + self.period;
+    }
+
+    /// Time between two ticks.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+}

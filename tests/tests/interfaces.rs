@@ -1,12 +1,14 @@
 //! `interfaces`: what others' crates reach the guest by, and signals that a program waits
 //! for.
 
-use arca_tests::guest::{DEADLINE, Guest};
+use arca_tests::data::{assert_same, noise};
+use arca_tests::guest::{DEADLINE, Guest, image, vmm};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,6 +59,48 @@ fn others_crates_have_network_names_time_and_random_bytes() {
         assert_eq!(lines, CHECKED);
     }
     assert_eq!(drawn.len(), 2, "new ones at every boot: {drawn:?}");
+}
+
+#[test]
+fn lines_are_read_whole_by_reads_that_are_given_up() {
+    let mut command = Command::new(vmm());
+    command.arg(image("interfaces")).arg("lines");
+    command.stdin(Stdio::piped());
+    let mut guest = Guest::spawn(command);
+    let mut input = guest.child().stdin.take().expect("piped");
+    let bytes: Vec<u8> = noise(11, 300_000)
+        .into_iter()
+        .map(|byte| match byte {
+            // A line of some fifty bytes, as a rule.
+            0..5 => b'\n',
+            _ => b'a' + byte % 26,
+        })
+        .collect();
+    let source = bytes.clone();
+    let writer = thread::spawn(move || {
+        for (count, piece) in source.chunks(7001).enumerate() {
+            input.write_all(piece).expect("the guest reads");
+            if count % 8 == 0 {
+                // So that reads wait.
+                thread::park_timeout(Duration::from_millis(2));
+            }
+        }
+    });
+    let ended = guest.finish();
+    writer.join().expect("all was written");
+    ended.expect_code(0);
+    let mut wanted = bytes;
+    if wanted.last() != Some(&b'\n') {
+        wanted.push(b'\n');
+    }
+    assert_same(&ended.stdout, &wanted);
+    let said = ended.stderr.split("given up ").nth(1).expect("a count");
+    let count: u64 = said
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    assert!(count > 0, "no read was given up");
 }
 
 /// A guest that waits for signals.

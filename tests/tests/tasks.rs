@@ -3,10 +3,14 @@
 use arca_tests::local::LocalGuest;
 
 /// What the program says of each thing that it has checked.
-const CHECKED: [&str; 7] = [
+const CHECKED: [&str; 11] = [
     "ok: every task slept as long as it wanted, at least",
     "ok: what was sent over a channel was received",
     "ok: a mutex kept tasks apart, also over a wait",
+    "ok: a channel ends when either side has gone",
+    "ok: every task was notified, one by another",
+    "ok: local tasks ran where they were started",
+    "ok: an interval ticks in time and loses no tick",
     "ok: a time-out ends a long wait and spares a short one",
     "ok: a task can be cancelled, and another one gives its output",
     "ok: tasks that block let others run",

@@ -1,6 +1,7 @@
 //! `interfaces ADDRESS`: checks the interfaces by which others' crates reach this system,
 //! with an echo service at ADDRESS. `interfaces signals`: says which signals come, and
-//! ends with the first SIGTERM; with `lasting` it does not.
+//! ends with the first SIGTERM; with `lasting` it does not. `interfaces lines`: copies
+//! lines, and gives each read up and begins it anew while it waits.
 //!
 //! Prints what it has checked, and exits 0; 1 if something was not as it should be.
 
@@ -17,7 +18,8 @@ use arca_guest::embedded_nal_async::{self, AddrType, Dns, TcpConnect};
 use arca_guest::net::{self, Error, ErrorKind, IpAddr, SocketAddr};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::signal::{self, Signal};
-use arca_guest::{args, block_on, eprintln, fill_random, join, println, random_seed};
+use arca_guest::stdio::{stdin, stdout};
+use arca_guest::{args, block_on, eprintln, fill_random, join, println, random_seed, timeout};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 
 arca_guest::entry!(main);
@@ -36,12 +38,13 @@ fn main() -> Result<(), String> {
         (Some(kind @ ("signals" | "lasting")), None) => {
             block_on(signals(kind == "lasting")).map_err(|error| format!("{error}"))
         }
+        (Some("lines"), None) => block_on(lines()).map_err(|error| format!("{error}")),
         (Some(address), None) => {
             let echo = address.parse().map_err(|error| format!("{error}"))?;
             block_on(all(echo))
         }
         _ => {
-            eprintln!("usage: interfaces ADDRESS|signals|lasting");
+            eprintln!("usage: interfaces ADDRESS|signals|lasting|lines");
             exit(ExitCode(2));
         }
     }
@@ -185,4 +188,21 @@ async fn signals(lasting: bool) -> Result<(), Error> {
         }
         signal = signal::shutdown().await?;
     }
+}
+
+async fn lines() -> Result<(), Error> {
+    let mut given_up = 0u64;
+    loop {
+        match timeout(core::time::Duration::from_micros(50), stdin().next_line()).await {
+            Ok(Ok(Some(line))) => {
+                stdout().write_all_async(line.as_bytes()).await?;
+                stdout().write_all_async(b"\n").await?;
+            }
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => given_up += 1,
+        }
+    }
+    eprintln!("given up {given_up} times");
+    stdout().flush_async().await
 }

@@ -1,6 +1,6 @@
 //! `tasks [N]`: checks the executor: N tasks (1,000 unless given) that sleep,
-//! talk over a channel, are waited for, run out of time and are cancelled; then
-//! the clock, which two vCPUs read in turn.
+//! talk over channels, are notified, stay on their vCPU, are waited for, run out of time
+//! and are cancelled; then the clock, which two vCPUs read in turn.
 //!
 //! Prints what it has checked and on how many vCPUs tasks ran, and exits 0; 1 if
 //! something was not as it should be.
@@ -10,14 +10,16 @@
 
 extern crate alloc;
 
+use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use arca_guest::sync::{Channel, Mutex};
+use arca_guest::sync::{Channel, Mutex, Notify, SendError, channel};
 use arca_guest::time::{Duration, Instant};
 use arca_guest::{
-    Elapsed, args, block_on, boot, eprintln, futures, println, sleep, spawn, timeout, vcpu,
-    yield_now,
+    Elapsed, args, block_on, boot, eprintln, futures, interval, println, sleep, spawn, spawn_local,
+    timeout, vcpu, yield_now,
 };
+use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -56,6 +58,10 @@ fn main() -> Result<(), Wrong> {
         sleepers(count).await?;
         talkers(count).await?;
         lockers(count).await?;
+        closers(count).await?;
+        notified(count).await?;
+        locals(count).await?;
+        ticks().await?;
         ends().await
     })?;
     block_inside_task(count)?;
@@ -125,6 +131,101 @@ async fn lockers(count: u64) -> Result<(), Wrong> {
     check(
         *value.lock().await == count,
         "a mutex kept tasks apart, also over a wait",
+    )
+}
+
+/// A channel whose senders go, and one whose receiver does.
+async fn closers(count: u64) -> Result<(), Wrong> {
+    let (sender, receiver) = channel(4);
+    for number in 0..count {
+        let sender = sender.clone();
+        spawn(async move {
+            yield_now().await;
+            note_vcpu();
+            sender.send(number).await
+        })
+        .detach();
+    }
+    drop(sender);
+    let mut sum = 0;
+    while let Some(number) = receiver.recv().await {
+        sum += number;
+    }
+    let (sender, receiver) = channel(1);
+    let full = sender.send(1).await.is_ok() && sender.try_send(2).is_err();
+    let waiting = spawn(async move { sender.send(3).await });
+    yield_now().await;
+    drop(receiver);
+    check(
+        sum == count * (count - 1) / 2 && full && waiting.await == Err(SendError(3)),
+        "a channel ends when either side has gone",
+    )
+}
+
+/// Tasks that are notified one after the other.
+async fn notified(count: u64) -> Result<(), Wrong> {
+    let notify = Arc::new((Notify::new(), AtomicU64::new(0)));
+    let tasks: Vec<_> = (0..count)
+        .map(|_| {
+            let notify = notify.clone();
+            spawn(async move {
+                notify.0.notified().await;
+                note_vcpu();
+                // Relaxed: whoever comes next is told by the notification.
+                notify.1.fetch_add(1, Ordering::Relaxed);
+                notify.0.notify_one();
+            })
+        })
+        .collect();
+    notify.0.notify_one();
+    futures::future::join_all(tasks).await;
+    check(
+        notify.1.load(Ordering::Relaxed) == count,
+        "every task was notified, one by another",
+    )
+}
+
+/// Tasks that may not leave their vCPU, with others in between that may.
+async fn locals(count: u64) -> Result<(), Wrong> {
+    let home = vcpu::current();
+    let at_home = Rc::new(Cell::new(0));
+    let tasks: Vec<_> = (0..count)
+        .map(|number| {
+            let at_home = at_home.clone();
+            spawn_local(async move {
+                let elsewhere = spawn(async move {
+                    sleep(Duration::from_micros(number % 100)).await;
+                    note_vcpu();
+                });
+                elsewhere.await;
+                at_home.set(at_home.get() + u64::from(vcpu::current() == home));
+            })
+        })
+        .collect();
+    let endless = spawn_local(sleep(Duration::from_secs(3600)));
+    futures::future::join_all(tasks).await;
+    check(
+        at_home.get() == count
+            && endless.cancel().await.is_none()
+            && Rc::strong_count(&at_home) == 1,
+        "local tasks ran where they were started",
+    )
+}
+
+/// A clock that ticks.
+async fn ticks() -> Result<(), Wrong> {
+    let period = Duration::from_millis(1);
+    let mut clock = interval(period);
+    let first = clock.tick().await;
+    // The second, third and fourth are due by then, and the fifth is to come.
+    sleep(period * 3).await;
+    let mut due = first;
+    for _ in 0..4 {
+        due = clock.tick().await;
+    }
+    check(
+        due == first + period * 4 && Instant::now() >= due,
+        "an interval ticks in time and loses no tick",
     )
 }
 

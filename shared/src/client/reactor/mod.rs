@@ -234,6 +234,11 @@ impl Reactor {
         self.wake_one(|sleeper| self.shared.hal.may_work(sleeper));
     }
 
+    /// Wakes that sleeper, if it sleeps: for whoever has queued something for it.
+    pub fn wake(&self, sleeper: usize) {
+        self.wake_one(|other| other == sleeper);
+    }
+
     /// Wakes the first sleeper that sleeps and is `fit`, if there is one.
     fn wake_one(&self, fit: impl Fn(usize) -> bool) {
         let Shared { notify, hal, .. } = &*self.shared;
