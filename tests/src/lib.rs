@@ -15,6 +15,10 @@
 //!
 //! Every wait has a deadline, and a test that fails prints what the guest logged.
 
+use arca_vmm::Platform;
+use arca_vmm::cli::PLATFORM;
+use std::env;
+
 pub mod data;
 pub mod guest;
 pub mod local;
@@ -31,4 +35,20 @@ pub mod web;
 pub fn skip(reason: &str) {
     println!("skipped: {reason}");
     xtask::test::record_skip(reason);
+}
+
+/// The platform that the tests are run for: the one that ARCA_PLATFORM names, which
+/// the commands that a test starts read too, or what they choose without it.
+///
+/// # Panics
+///
+/// If it names none.
+#[must_use]
+pub fn platform() -> Platform {
+    let named = env::var(PLATFORM).map(|name| name.parse().expect("the name of a platform"));
+    match named.unwrap_or_default() {
+        Platform::Auto if Platform::Kvm.check().is_ok() => Platform::Kvm,
+        Platform::Auto => Platform::Process,
+        platform => platform,
+    }
 }

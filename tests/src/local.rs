@@ -62,6 +62,7 @@ impl LocalGuest {
         crate::records::keep();
         let kept = Kept::default();
         let mut config = VmConfig::new(Image::Path(image(program)), program);
+        config.platform = crate::platform();
         config.args = args.iter().map(ToString::to_string).collect();
         config.stdout = Output::Writer(Box::new(kept.clone()));
         adjust(&mut config);

@@ -68,7 +68,7 @@ fn programs_are_listed_with_what_they_do() {
 #[test]
 fn a_mistyped_option_is_not_taken_for_a_programs_name() {
     let ended = run(&["run", "--vcpu", "2", "hello"]);
-    ended.expect_code(2).expect_stderr("'--vcpu'");
+    ended.expect_code(125).expect_stderr("'--vcpu'");
     ended.expect_stderr("'--vcpus'");
     // After the program's name, all is the program's.
     let said = printed(&["run", "--vcpus", "2", "hello", "--vcpu", "2", "--help"]);
@@ -81,7 +81,7 @@ fn a_mistyped_option_is_not_taken_for_a_programs_name() {
 #[test]
 fn a_value_that_is_none_is_told_what_would_be_one() {
     run(&["run", "--log", "loud", "hello"])
-        .expect_code(2)
+        .expect_code(125)
         .expect_stderr("expected off, error, warn, info, debug or trace");
     run(&["run", "no-such-program"])
         .expect_code(125)

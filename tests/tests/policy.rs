@@ -176,7 +176,7 @@ fn a_published_port_is_where_the_user_says_and_nowhere_else() {
     // Not without an address.
     let port = free_port().to_string();
     let ended = Guest::start(&["--publish", &port], "hello", &[]).finish();
-    ended.expect_code(2).expect_stderr("--publish");
+    ended.expect_code(125).expect_stderr("--publish");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use arca_tests::guest::{Ended, Guest, image, vmm};
 use arca_tests::skip;
+use arca_vmm::Platform;
+use arca_vmm::cli::PLATFORM;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -57,9 +59,10 @@ const HELLO: &str = "\"$0\" \"$1\"";
 
 /// Runs `start` where `prepare` has changed /dev, both shell commands, in a
 /// mount namespace of their own; `None` where such a namespace cannot be had.
-fn in_namespace(prepare: &str, start: &str) -> Option<Ended> {
+fn in_namespace(prepare: &str, start: &str, platform: &str) -> Option<Ended> {
     let script = format!("{prepare} && echo prepared >&2 && exec {start}");
     let mut command = Command::new("unshare");
+    command.env(PLATFORM, platform);
     command.args(["--mount", "sh", "-c", &script]);
     command.arg(vmm()).arg(image("hello")).stdin(Stdio::null());
     let mut ended = Guest::spawn(command).finish();
@@ -71,18 +74,52 @@ fn in_namespace(prepare: &str, start: &str) -> Option<Ended> {
     Some(ended)
 }
 
-#[test]
-fn kvm_is_missing() {
-    if let Some(ended) = in_namespace("mount -t tmpfs none /dev", HELLO) {
-        refused(&ended, "/dev/kvm");
+/// Where KVM cannot be used, whoever wants it is refused; whoever does not say what
+/// is wanted has the guest in a process, and is told so; whoever wants that is not.
+fn in_each_way(prepare: &str, start: &str) {
+    for platform in Platform::ALL {
+        let Some(ended) = in_namespace(prepare, start, platform.name()) else {
+            return;
+        };
+        if platform == Platform::Kvm {
+            refused(&ended, "/dev/kvm");
+            continue;
+        }
+        ended.expect_code(0);
+        assert_eq!(ended.stdout, b"hello from Arca\n");
+        let notices = ended.stderr.lines().collect::<Vec<_>>();
+        match (platform, &notices[..]) {
+            (Platform::Auto, [notice]) => {
+                assert!(notice.contains("runs in a process"), "{notice}");
+                assert!(notice.contains("/dev/kvm"), "{notice}");
+            }
+            (_, []) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 
 #[test]
-fn kvm_is_not_what_it_should_be() {
-    if let Some(ended) = in_namespace("mount --bind /dev/null /dev/kvm", HELLO) {
-        refused(&ended, "/dev/kvm");
+fn an_unknown_platform_is_named() {
+    for (option, variable) in [(Some("xen"), None), (None, Some("xen"))] {
+        let mut command = Command::new(vmm());
+        command.env_remove(PLATFORM).stdin(Stdio::null());
+        command.envs(variable.map(|name| (PLATFORM, name)));
+        command.args(option.into_iter().flat_map(|name| ["--platform", name]));
+        command.arg(image("hello"));
+        let ended = Guest::spawn(command).finish();
+        ended.expect_code(125).expect_stderr("auto, kvm or process");
     }
+}
+
+#[test]
+fn kvm_is_missing() {
+    in_each_way("mount -t tmpfs none /dev", HELLO);
+}
+
+#[test]
+fn kvm_is_not_what_it_should_be() {
+    in_each_way("mount --bind /dev/null /dev/kvm", HELLO);
 }
 
 #[test]
@@ -93,7 +130,5 @@ fn kvm_is_not_accessible() {
         && cp \"$1\" /mnt/hello && touch /mnt/kvm && chmod 600 /mnt/kvm \
         && mount --bind /mnt/kvm /dev/kvm";
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/vmm /mnt/hello";
-    if let Some(ended) = in_namespace(prepare, nobody) {
-        refused(&ended, "/dev/kvm");
-    }
+    in_each_way(prepare, nobody);
 }

@@ -112,6 +112,14 @@ pub enum StartError {
         "the image needs more page tables than there is room for: link its segments closer together"
     )]
     PageTables,
+    /// The image has more segments than the guest's process can map.
+    #[error(
+        "the image has too many segments: {max} ranges of memory can be mapped; link it with fewer"
+    )]
+    TooManySegments {
+        /// Ranges that can be mapped.
+        max: usize,
+    },
     /// The session's memory could not be set up in the arena.
     #[error("the session could not be set up in the arena")]
     Link(#[source] LinkError),

@@ -43,6 +43,7 @@ mod testimage;
 pub use crash::CrashReport;
 pub use error::{ImageError, StartError};
 pub use host::trace::{Trace, TraceFilter};
+pub use platform::Platform;
 pub use vm::config::{Image, Input, Output, VmConfig};
 pub use vm::stats::VmStats;
 pub use vm::status::ExitStatus;

@@ -1,9 +1,8 @@
 //! `arca-vmm`: runs one Arca guest image.
 
-use arca_vmm::cli::Command;
-use clap::Parser;
+use arca_vmm::cli::{self, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(Command::parse().run())
+    ExitCode::from(cli::parse::<Command>().map_or_else(|code| code, Command::run))
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`.
 
+use arca_vmm::cli;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::bench::Bench;
@@ -48,7 +49,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli: Cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
+    let result = match cli.command {
         Command::Run(run) => run.run(),
         Command::List(list) => list.run().map(|()| 0),
         Command::Build(build) => build.run().map(|()| 0),

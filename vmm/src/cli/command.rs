@@ -5,7 +5,7 @@ use crate::vm::config::Image;
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Run an Arca guest image under KVM.
+/// Run an Arca guest image, under KVM or in a process.
 #[derive(Parser)]
 #[command(
     name = "arca-vmm",

@@ -3,12 +3,14 @@
 
 mod access;
 mod command;
+mod parse;
 
 use crate::cli::access::AccessOptions;
 use crate::error::{StartError, in_one_line};
 use crate::host::descriptor::StandardError;
 use crate::host::signals::Signals;
 use crate::host::trace::{Trace, TraceFilter};
+use crate::platform::Platform;
 use crate::vm::config::{Image, Input, Output, VmConfig};
 use crate::vm::status::{CODE_NOT_STARTED, ExitStatus};
 use crate::vm::{Vm, VmHandle};
@@ -23,10 +25,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::cli::command::Command;
+pub use crate::cli::parse::parse;
+
+/// The variable that names the platform where no option does.
+pub const PLATFORM: &str = "ARCA_PLATFORM";
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
+    /// What carries the guest: kvm, a virtual machine; process, a process that has
+    /// given up nearly all system calls; or auto, KVM where it can be used
+    #[arg(long, value_name = "NAME", env = PLATFORM, default_value_t)]
+    pub platform: Platform,
     /// Low memory of the guest: image, stacks and heap
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value_t = Size(LOW_MEMORY_DEFAULT))]
     pub memory: Size,
@@ -81,6 +91,7 @@ impl RunOptions {
     pub fn config(&self, image: Image, program: &str, args: Vec<String>) -> VmConfig {
         VmConfig {
             args,
+            platform: self.platform,
             low_memory: self.memory.0,
             arena_size: self.arena.0,
             vcpus: self.vcpus,

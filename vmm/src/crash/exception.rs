@@ -4,6 +4,8 @@
 pub const DIVIDE_ERROR: u8 = 0;
 /// Vector of the invalid opcode.
 pub const INVALID_OPCODE: u8 = 6;
+/// Vector of the general protection fault.
+pub const GENERAL_PROTECTION: u8 = 13;
 /// Vector of the page fault.
 pub const PAGE_FAULT: u8 = 14;
 
@@ -22,7 +24,7 @@ pub fn name(vector: u8) -> (&'static str, &'static str) {
         10 => ("invalid TSS", "#TS"),
         11 => ("segment not present", "#NP"),
         12 => ("stack-segment fault", "#SS"),
-        13 => ("general protection fault", "#GP"),
+        GENERAL_PROTECTION => ("general protection fault", "#GP"),
         PAGE_FAULT => ("page fault", "#PF"),
         16 => ("x87 floating-point error", "#MF"),
         17 => ("alignment check", "#AC"),

@@ -44,6 +44,8 @@ pub enum Cause {
         /// What was written; nothing was when it read.
         written: Option<Vec<u8>>,
     },
+    /// A system call: there is no kernel that would answer it.
+    SystemCall,
     /// A KICK of a vCPU that there is not.
     NoSuchVcpu(u64),
     /// An exception came while another was being delivered, with nowhere to go.
@@ -76,12 +78,28 @@ const GENERAL_NAMES: [&str; 15] = [
 ];
 
 impl Registers {
+    /// The counter register, where a system call leaves its return address.
+    #[must_use]
+    pub fn rcx(&self) -> u64 {
+        self.general[2]
+    }
+
+    /// The register where a system call leaves the flags.
+    #[must_use]
+    pub fn r11(&self) -> u64 {
+        self.general[10]
+    }
+
     /// The frame pointer.
     #[must_use]
     pub fn rbp(&self) -> u64 {
         self.general[6]
     }
 }
+
+/// The flag that lets interrupts in. The guest takes none: those that come are the
+/// host's, and so is the flag where a platform shows it.
+pub(crate) const INTERRUPTS: u64 = 1 << 9;
 
 /// One step of a backtrace.
 #[derive(Clone, Debug)]

@@ -27,7 +27,9 @@ pub fn report(
     let bytes = image.bytes();
     let symbols = Symbols::new(bytes.as_deref().unwrap_or(&[]));
     let at = match cause {
-        Cause::Panic | Cause::BadAccess { .. } | Cause::NoSuchVcpu(_) => At::Next,
+        Cause::Panic | Cause::BadAccess { .. } | Cause::NoSuchVcpu(_) | Cause::SystemCall => {
+            At::Next
+        }
         _ => At::Instruction,
     };
     let fault_address = match cause {
@@ -156,6 +158,7 @@ fn summary(cause: &Cause, map: &AddressMap) -> String {
                 ),
             }
         }
+        Cause::SystemCall => "a system call, which nobody answers".into(),
         Cause::NoSuchVcpu(index) => format!("kick of vCPU {index}, which does not exist"),
         Cause::Shutdown => "an exception that could not be delivered (triple fault)".into(),
         Cause::Emulation => {

@@ -99,6 +99,23 @@ fn other_exceptions_are_reported() {
 }
 
 #[test]
+fn a_system_call_is_a_crash_that_says_so() {
+    let report = code().load(231).bytes(&[0x0f, 0x05]).exit(0).crash();
+    assert_eq!(report.cause, Cause::SystemCall);
+    assert_eq!(report.registers.rip, IMAGE_BASE + 12);
+    // int 0x80 is no way into this machine's kernel either.
+    // A KVM without hardware virtualization has no such instruction.
+    let code = code().load(1).bytes(&[0xcd, 0x80]).exit(0);
+    for platform in [tested_platform(), Platform::Process] {
+        let report = code.clone().crash_on(platform);
+        assert_eq!(report.registers.rip, IMAGE_BASE + 10);
+        let text = report.to_string();
+        let known = ["IDT entry 128", "invalid opcode"];
+        assert!(known.iter().any(|known| text.contains(known)), "{text}");
+    }
+}
+
+#[test]
 fn a_panic_is_a_crash() {
     let console = Kept::default();
     let uart = Register::Uart(0).address();
@@ -127,18 +144,24 @@ fn meaningless_accesses_are_crashes() {
         code().load(0).store_byte(Register::Exit.address()),
         code().fetch(Register::Exit.address()),
         code().register(Register::Fault(14), 1),
-        // movups [MMIO], xmm0, and a jump into the MMIO page
-        code().load(MMIO_BASE).bytes(&[0x0f, 0x11, 0x00]),
     ] {
         let report = code.crash();
+        assert!(matches!(report.cause, Cause::BadAccess { .. }), "{report}");
+    }
+    let report = code().register(Register::Kick, 99).crash();
+    assert_eq!(report.cause, Cause::NoSuchVcpu(99));
+    // Whatever a platform makes of these, it is the end.
+    for platform in [tested_platform(), Platform::Process] {
+        // movups [MMIO], xmm0
+        let vector = code().load(MMIO_BASE).bytes(&[0x0f, 0x11, 0x00]);
+        let report = vector.crash_on(platform);
         assert!(
             matches!(report.cause, Cause::BadAccess { .. } | Cause::Emulation),
             "{report}"
         );
+        // jmp to the MMIO page
+        let jump = code().load(MMIO_BASE).bytes(&[0xff, 0xe0]);
+        let report = jump.crash_on(platform);
+        assert_eq!(report.registers.rip, MMIO_BASE, "{report}");
     }
-    let report = code().register(Register::Kick, 99).crash();
-    assert_eq!(report.cause, Cause::NoSuchVcpu(99));
-    // jmp to the MMIO page: whatever KVM makes of it, it ends.
-    let report = code().load(MMIO_BASE).bytes(&[0xff, 0xe0]).crash();
-    assert_eq!(report.registers.rip, MMIO_BASE, "{report}");
 }

@@ -1,4 +1,8 @@
-//! Tests that boot tiny guests under KVM: a few instructions each.
+//! Tests that boot tiny guests: a few instructions each.
+//!
+//! They run on the platform that ARCA_PLATFORM names, by default on the one that a
+//! guest has by default. What a crash looks like is compared with what it looks like in
+//! a process, which every machine has.
 
 mod crash;
 mod run;
@@ -66,6 +70,7 @@ impl Code {
         VmConfig {
             low_memory: 16 << 20,
             arena_size: 4 << 20,
+            platform: tested_platform(),
             timeout: Some(Duration::from_secs(20)),
             ..VmConfig::new(Image::Bytes(image.into()), "test")
         }
@@ -75,11 +80,33 @@ impl Code {
         Vm::new(self.config()).expect("starts").run()
     }
 
+    /// What its crash looks like, on every platform.
+    #[track_caller]
     pub fn crash(self) -> Box<CrashReport> {
-        match self.run() {
+        let report = self.clone().crash_on(tested_platform());
+        let in_process = self.crash_on(Platform::Process);
+        assert_eq!(report.to_string(), in_process.to_string());
+        report
+    }
+
+    #[track_caller]
+    pub fn crash_on(self, platform: Platform) -> Box<CrashReport> {
+        let config = VmConfig {
+            platform,
+            ..self.config()
+        };
+        match Vm::new(config).expect("starts").run() {
             ExitStatus::Crashed(report) => report,
             other => panic!("{other}"),
         }
+    }
+}
+
+/// The platform that the tests are run for.
+pub fn tested_platform() -> Platform {
+    match std::env::var(cli::PLATFORM) {
+        Ok(name) => name.parse().expect("a platform's name"),
+        Err(_) => Platform::Auto,
     }
 }
 

@@ -1,29 +1,37 @@
-//! Guest memory: two private anonymous mappings, low memory and the arena.
+//! Guest memory: two mappings, low memory and the arena.
 //!
-//! A page costs memory once it is touched. Nobody outside this process needs
-//! guest memory, and the first touch of an anonymous page costs a fraction of
-//! that of a file's page (docs/performance.md has the figures).
+//! A page costs memory once it is touched. Under KVM nobody outside this process
+//! needs guest memory: it is private and anonymous, and the first touch of a page
+//! costs a fraction of that of a file's (docs/performance.md has the figures). A
+//! guest in a process of its own has it mapped too: then it is a file in memory.
 //!
 //! Guest memory is written by the guest while the VMM runs, so no Rust reference
 //! is formed into it; what is copied in or out goes through vm-memory's volatile
 //! accesses.
 
 use crate::error::StartError;
+use crate::memory::file::{Content, memory_file};
 use arca_shared::memory::Arena;
 use arca_shared::protocol::layout::{
     ARENA_GPA, ARENA_SIZE_MAX, ARENA_SIZE_MIN, LOW_MEMORY_MAX, LOW_MEMORY_MIN, PAGE_SIZE,
 };
 use nix::sys::mman::{MmapAdvise, madvise};
 use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+};
 
 /// The memory of one guest.
 pub struct GuestMemory {
     regions: GuestMemoryMmap<()>,
     low: u64,
     arena: u64,
+    file: Option<Arc<File>>,
 }
 
 /// One range of guest-physical memory and where this process has it mapped.
@@ -49,23 +57,49 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Makes memory of these sizes, all zero.
+    /// Makes memory of these sizes, all zero, which this process alone has.
     pub fn new(low: u64, arena: u64) -> Result<Arc<Self>, StartError> {
         Self::check_sizes(low, arena)?;
+        Self::map(low, arena, None)
+    }
+
+    /// Makes memory of these sizes, all zero, which another process can map by its
+    /// file ([`GuestMemory::file`]): low memory, then the arena.
+    pub fn shared(low: u64, arena: u64) -> Result<Arc<Self>, StartError> {
+        Self::check_sizes(low, arena)?;
+        let size = low + arena;
+        let file = memory_file("arca-memory", size, Content::Code).map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::FileTooLarge => {
+                    "it is a file in memory, and files may not be so large here (ulimit -f)".into()
+                }
+                _ => error.to_string(),
+            };
+            StartError::Memory { size, reason }
+        })?;
+        Self::map(low, arena, Some(Arc::new(file.into())))
+    }
+
+    fn map(low: u64, arena: u64, file: Option<Arc<File>>) -> Result<Arc<Self>, StartError> {
         let failed = |reason: String| StartError::Memory {
             size: low + arena,
             reason,
         };
+        let offset = |start| {
+            let file = file.as_ref()?;
+            Some(FileOffset::from_arc(Arc::clone(file), start))
+        };
         let ranges = [
-            (GuestAddress(0), low as usize),
-            (GuestAddress(ARENA_GPA), arena as usize),
+            (GuestAddress(0), low as usize, offset(0)),
+            (GuestAddress(ARENA_GPA), arena as usize, offset(low)),
         ];
-        let regions =
-            GuestMemoryMmap::from_ranges(&ranges).map_err(|error| failed(error.to_string()))?;
+        let regions = GuestMemoryMmap::from_ranges_with_files(&ranges)
+            .map_err(|error| failed(error.to_string()))?;
         let memory = Self {
             regions,
             low,
             arena,
+            file,
         };
         // An idle connection touches two pages; with huge pages it would have
         // megabytes to itself. SAFETY: the range is one mapping of ours, and the
@@ -83,6 +117,16 @@ impl GuestMemory {
     /// What vm-memory makes of it, for crates that load into it.
     pub fn regions(&self) -> &GuestMemoryMmap<()> {
         &self.regions
+    }
+
+    /// The file, if it is shared.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(|file| file.as_fd())
+    }
+
+    /// Size of low memory, in bytes.
+    pub fn low_len(&self) -> u64 {
+        self.low
     }
 
     /// The ranges that KVM has to know.

@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `file.rs` | memory that another process has too |
 //! | `guest.rs` | [`GuestMemory`]: low memory and the arena |
 //! | `image.rs` | the image: opened, checked, loaded |
 //! | `elf.rs` | what its headers say, and whether that can be loaded |
@@ -12,6 +13,7 @@
 
 pub mod boot;
 pub mod elf;
+pub mod file;
 mod guest;
 pub mod image;
 pub mod map;

@@ -33,6 +33,10 @@ pub const IDT: u64 = TABLES_BASE + PAGE_SIZE;
 const TSSS: u64 = TABLES_BASE + 2 * PAGE_SIZE;
 /// Address of the page of exception stubs.
 pub const STUBS: u64 = TABLES_BASE + 3 * PAGE_SIZE;
+/// Where a system call by the guest goes on a KVM that has system calls on whatever a
+/// vCPU's state says: to an address where ring 3 cannot execute anything, so that it
+/// is an exception.
+pub const SYSCALL_LANDING: u64 = STUBS + PAGE_SIZE - 16;
 /// Address of the first exception stack.
 const STACKS: u64 = TABLES_BASE + 4 * PAGE_SIZE;
 

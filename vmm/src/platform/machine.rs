@@ -34,4 +34,15 @@ pub trait Machine: Send {
     ///
     /// [`StartError`]: there is none.
     fn start_clock(&mut self) -> Result<GuestClock, StartError>;
+
+    /// Lets the guest run: the threads of its vCPUs are there.
+    fn start(&self) {}
+
+    /// Has vCPUs that run outside of this process leave their registers for whoever
+    /// asks their threads for them.
+    fn sample(&self) {}
+
+    /// Takes the guest off the processor for good, as far as that is not done by
+    /// signals to the threads of its vCPUs.
+    fn stop(&self) {}
 }

@@ -1,107 +1,157 @@
 //! vCPUs that sleep and are woken.
 //!
-//! A vCPU that writes the PARK register sleeps in its own thread. A wake is a
-//! token: it ends the sleep, or is kept for the next one. Waking costs a system
-//! call only if somebody sleeps.
+//! Under KVM a vCPU that writes the PARK register sleeps in its own thread of the
+//! VMM; in a process it sleeps there, on a word of the shared area. Either word is a
+//! [`ParkWord`], whose wakes are tokens.
 //!
 //! `std::thread::park` would be the same thing, but its token is also used by
 //! `std`'s own channels, and a wake-up that these consumed would be lost.
 
+use crate::platform::process::SharedArea;
 use crate::vm::outcome::RunState;
 use arca_monitor::VcpuWaker;
+use arca_stub::park::ParkWord;
 use nix::libc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// Nothing is waiting, nobody sleeps.
-const EMPTY: u32 = 0;
-/// A wake is waiting for the next park.
-const TOKEN: u32 = 1;
-/// The vCPU sleeps, or is about to.
-const ASLEEP: u32 = 2;
-
-/// One vCPU's place to sleep.
-///
-/// The word's every change is a swap or a compare-exchange. A wake releases
-/// what was written before it; the park that consumes the token acquires that.
+/// One vCPU's place to sleep in this process.
 #[derive(Debug, Default)]
-pub struct Parker {
-    state: AtomicU32,
-}
+pub struct Parker(ParkWord);
 
 impl Parker {
     /// Sleeps until woken or until `left` says that the time is up. Says
     /// whether it slept at all.
     pub fn park(&self, mut left: impl FnMut() -> Option<Option<Duration>>) -> bool {
-        // Acquire pairs with `wake`'s Release.
-        let before =
-            self.state
-                .compare_exchange(EMPTY, ASLEEP, Ordering::Acquire, Ordering::Acquire);
-        let mut slept = false;
-        if before.is_ok() {
-            while let Some(timeout) = left() {
-                slept = true;
-                futex_wait(&self.state, ASLEEP, timeout);
-                // Relaxed: the swap below acquires.
-                if self.state.load(Ordering::Relaxed) != ASLEEP {
-                    break;
-                }
-            }
-        }
-        // Consumes the token, or ends a sleep that nobody ended. Acquire as
-        // above.
-        self.state.swap(EMPTY, Ordering::Acquire);
-        slept
+        self.0.park(|word, asleep| {
+            let Some(timeout) = left() else {
+                return false;
+            };
+            futex_wait(word, asleep, timeout, libc::FUTEX_PRIVATE_FLAG);
+            true
+        })
     }
 
     /// Ends the sleep, or leaves a token.
     pub fn wake(&self) {
-        // Release pairs with `park`'s Acquire.
-        if self.state.swap(TOKEN, Ordering::Release) == ASLEEP {
-            futex_wake(&self.state);
-        }
+        self.0
+            .wake(|word| futex_wake(word, libc::FUTEX_PRIVATE_FLAG));
     }
 }
 
 /// The places of all vCPUs of a guest.
 pub struct Parkers {
-    parkers: Vec<Parker>,
+    places: Places,
     run_state: Arc<RunState>,
 }
 
+/// Where they are.
+enum Places {
+    /// In this process.
+    Here(Vec<Parker>),
+    /// In the guest's process, this many.
+    There(Arc<SharedArea>, usize),
+}
+
+/// What was counted where vCPUs sleep in the guest's process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ParkCounts {
+    /// How often one asked to sleep.
+    pub parks: u64,
+    /// How often one slept.
+    pub sleeps: u64,
+    /// How often one woke another.
+    pub kicks: u64,
+}
+
 impl Parkers {
-    /// As many as there are vCPUs.
+    /// As many as there are vCPUs, which sleep in threads of this process.
     pub fn new(vcpus: usize, run_state: Arc<RunState>) -> Self {
+        let parkers = (0..vcpus).map(|_| Parker::default()).collect();
         Self {
-            parkers: (0..vcpus).map(|_| Parker::default()).collect(),
+            places: Places::Here(parkers),
             run_state,
         }
     }
 
-    /// One vCPU's place.
-    pub fn get(&self, vcpu: usize) -> Option<&Parker> {
-        self.parkers.get(vcpu)
+    /// As many as there are vCPUs, which sleep in the process that has this area.
+    pub fn shared(area: Arc<SharedArea>, vcpus: usize, run_state: Arc<RunState>) -> Self {
+        Self {
+            places: Places::There(area, vcpus),
+            run_state,
+        }
     }
 
-    /// Wakes all of them.
+    /// The place of a vCPU that sleeps in this process.
+    pub fn here(&self, vcpu: usize) -> Option<&Parker> {
+        match &self.places {
+            Places::Here(parkers) => parkers.get(vcpu),
+            Places::There(..) => None,
+        }
+    }
+
+    /// Wakes one; `false` if there is no such vCPU.
+    pub fn wake_one(&self, vcpu: usize) -> bool {
+        match &self.places {
+            Places::Here(parkers) => {
+                let Some(parker) = parkers.get(vcpu) else {
+                    return false;
+                };
+                parker.wake();
+            }
+            Places::There(area, vcpus) => {
+                let Some(slot) = area.slots[..*vcpus].get(vcpu) else {
+                    return false;
+                };
+                slot.parker.wake(futex_wake_shared);
+            }
+        }
+        self.run_state.counters.wakes.add(1);
+        true
+    }
+
+    /// Wakes all that sleep in this process.
     pub fn wake_all(&self) {
-        self.parkers.iter().for_each(Parker::wake);
+        if let Places::Here(parkers) = &self.places {
+            parkers.iter().for_each(Parker::wake);
+        }
+    }
+
+    /// What the guest's process counted, if vCPUs sleep there. It can say anything.
+    pub fn counts(&self) -> ParkCounts {
+        let mut counts = ParkCounts::default();
+        if let Places::There(area, vcpus) = &self.places {
+            for slot in &area.slots[..*vcpus] {
+                counts.parks = counts.parks.wrapping_add(slot.parks.get());
+                counts.sleeps = counts.sleeps.wrapping_add(slot.sleeps.get());
+                counts.kicks = counts.kicks.wrapping_add(slot.kicks.get());
+            }
+        }
+        counts
     }
 }
 
 impl VcpuWaker for Parkers {
     fn wake(&self, vcpu: usize) {
-        if let Some(parker) = self.get(vcpu) {
-            self.run_state.counters.wakes.add(1);
-            parker.wake();
-        }
+        self.wake_one(vcpu);
     }
 }
 
+/// Sleeps while the word, which another process has mapped too, has that value.
+/// Returns for a wake, at the timeout, for a signal, or for no reason.
+pub fn futex_wait_shared(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    futex_wait(word, expected, timeout, 0);
+}
+
+/// Wakes all who sleep on the word, which another process has mapped too.
+pub fn futex_wake_shared(word: &AtomicU32) {
+    futex_wake(word, 0);
+}
+
 /// Sleeps if the word is still `expected`. Returns for a wake, at the timeout,
-/// for a signal, or for no reason.
-fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+/// for a signal, or for no reason. `scope`: FUTEX_PRIVATE_FLAG, or nothing.
+fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>, scope: libc::c_int) {
     let timeout = timeout.map(|timeout| libc::timespec {
         // A deadline that is out of the range is as good as the largest one.
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -116,21 +166,21 @@ fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
-            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            libc::FUTEX_WAIT | scope,
             expected,
             timeout,
         );
     }
 }
 
-fn futex_wake(word: &AtomicU32) {
+fn futex_wake(word: &AtomicU32, scope: libc::c_int) {
     // SAFETY: the kernel uses the word's address as a name only.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            1,
+            libc::FUTEX_WAKE | scope,
+            libc::c_int::MAX,
         );
     }
 }

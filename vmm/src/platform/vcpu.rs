@@ -30,6 +30,11 @@ pub trait Vcpu: Send {
     /// Enters the guest and answers one exit.
     fn step(&mut self, shared: &VcpuShared) -> ExitAction;
 
+    /// What it does, while no exit is being answered.
+    fn activity(&self) -> Activity {
+        Activity::Runs
+    }
+
     /// The guest program's registers where it left the guest.
     ///
     /// # Errors
@@ -84,7 +89,7 @@ impl From<Cause> for ExitAction {
 pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
     let run_state = &shared.run_state;
     while !run_state.is_stopping() {
-        shared.answer_inspection(&*vcpu, Activity::Runs);
+        shared.answer_inspection(&*vcpu, vcpu.activity());
         match vcpu.step(shared) {
             ExitAction::Continue => {}
             ExitAction::Park(deadline) => shared.park(&*vcpu, deadline),
@@ -120,7 +125,7 @@ impl VcpuShared {
     fn park(&self, vcpu: &dyn Vcpu, deadline: Option<u64>) {
         let counters = &self.run_state.counters;
         counters.parks.add(1);
-        let Some(parker) = self.parkers.get(vcpu.index()) else {
+        let Some(parker) = self.parkers.here(vcpu.index()) else {
             return;
         };
         let since = self.clock.now();
@@ -172,15 +177,11 @@ impl VcpuShared {
             .into(),
             Some(Register::Park) => ExitAction::Park((value != NO_DEADLINE).then_some(value)),
             Some(Register::Kick) => {
-                let parker = usize::try_from(value)
-                    .ok()
-                    .and_then(|index| self.parkers.get(index));
-                let Some(parker) = parker else {
+                let index = usize::try_from(value).unwrap_or(usize::MAX);
+                if !self.parkers.wake_one(index) {
                     return Cause::NoSuchVcpu(value).into();
-                };
+                }
                 self.run_state.counters.kicks.add(1);
-                self.run_state.counters.wakes.add(1);
-                parker.wake();
                 ExitAction::Continue
             }
             Some(Register::Uart(number)) => {

@@ -8,12 +8,9 @@ use crate::memory::GuestMemory;
 use crate::memory::boot::{self, Arguments};
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
-use crate::memory::paging;
-use crate::memory::tables;
+use crate::platform::Chosen;
 use crate::platform::clock::GuestClock;
 use crate::platform::inspect::Inspection;
-use crate::platform::kvm::KvmMachine;
-use crate::platform::machine::Machine;
 use crate::platform::uart::Uart;
 use crate::platform::vcpu::{Start, VcpuShared};
 use crate::vm::config::{Input, Output, VmConfig};
@@ -54,18 +51,18 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         config.arena_size,
     )?;
 
-    // 4. Guest memory.
-    let memory = GuestMemory::new(config.low_memory, config.arena_size)?;
+    // 4. The platform, and guest memory.
+    let chosen = Chosen::new(config.platform)?;
+    let platform = chosen.platform();
+    let memory = chosen.memory(config.low_memory, config.arena_size)?;
 
-    // 5. The image, then everything that it must not be able to replace.
+    // 5. The image.
     image.load(&memory)?;
-    tables::write(&memory, vcpus)?;
-    paging::write(&memory, &map)?;
     memory.populate(map.stack_top(0) - STACK_POPULATED, STACK_POPULATED);
     memory.populate(map.heap().start, HEAP_POPULATED);
 
-    // 6. The machine.
-    let mut machine: Box<dyn Machine> = Box::new(KvmMachine::new(&memory)?);
+    // 6. The machine, and what the image must not be able to replace.
+    let mut machine = chosen.machine(&memory, &map, vcpus)?;
 
     // 7. The session.
     let run_state = Arc::new(RunState::default());
@@ -127,6 +124,8 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         run_state: Arc::clone(&run_state),
         monitor: Arc::new(Mutex::new(MonitorView::Serving(monitor.handle()))),
         stdout: Arc::default(),
+        parkers: Arc::clone(&parkers),
+        platform,
     };
     let shared = Arc::new(VcpuShared {
         memory,
@@ -152,7 +151,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         notices: config.notices,
         trace,
         sandbox,
-        _machine: machine,
+        machine,
     })
 }
 

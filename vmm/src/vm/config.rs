@@ -2,6 +2,7 @@
 
 use crate::host::descriptor::StandardError;
 use crate::host::trace::Trace;
+use crate::platform::Platform;
 use arca_monitor::MonitorConfig;
 use arca_shared::protocol::layout;
 use std::fmt;
@@ -77,6 +78,8 @@ pub struct VmConfig {
     pub program: String,
     /// The program's arguments after its name.
     pub args: Vec<String>,
+    /// What carries the guest.
+    pub platform: Platform,
     /// Size of low memory (image, stacks and heap), in bytes: a multiple of the
     /// page size.
     pub low_memory: u64,
@@ -122,6 +125,7 @@ impl VmConfig {
             image,
             program: program.into(),
             args: Vec::new(),
+            platform: Platform::default(),
             low_memory: layout::LOW_MEMORY_DEFAULT,
             arena_size: layout::ARENA_SIZE_DEFAULT,
             vcpus: 1,
@@ -146,6 +150,7 @@ impl fmt::Debug for VmConfig {
             .field("image", &self.image)
             .field("program", &self.program)
             .field("args", &self.args)
+            .field("platform", &self.platform)
             .field("low_memory", &self.low_memory)
             .field("arena_size", &self.arena_size)
             .field("vcpus", &self.vcpus)

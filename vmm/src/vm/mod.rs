@@ -5,9 +5,10 @@
 //! 1. The configuration is checked: sizes, number of vCPUs, arguments.
 //! 2. The image is opened and checked, its interface version first.
 //! 3. The address space is laid out: what is where, for the image's segments.
-//! 4. Guest memory is made, all zero and untouched.
-//! 5. The image is loaded; descriptor tables, stubs and page tables are written.
-//! 6. The platform makes a machine with this memory.
+//! 4. The platform is chosen, and guest memory made, all zero and untouched.
+//! 5. The image is loaded.
+//! 6. The platform makes a machine with this memory; under KVM, with descriptor
+//!    tables, stubs and page tables.
 //! 7. The session's shared structures and pipes are set up in the arena.
 //! 8. The vCPUs are made, each at the image's entry in ring 3.
 //! 9. Boot information is written, the guest's clock starting.
@@ -33,7 +34,9 @@ use crate::host::streams::StreamProgress;
 use crate::host::trace::Trace;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
+use crate::platform::Platform;
 use crate::platform::machine::Machine;
+use crate::platform::park::Parkers;
 use crate::platform::vcpu::{Vcpu, VcpuShared};
 use crate::vm::config::VmConfig;
 use crate::vm::outcome::{Outcome, RunState};
@@ -64,7 +67,7 @@ pub struct Vm {
     trace: Option<(Trace, TraceReader)>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
-    _machine: Box<dyn Machine>,
+    machine: Box<dyn Machine>,
 }
 
 impl Vm {
@@ -118,6 +121,8 @@ pub struct VmHandle {
     run_state: Arc<RunState>,
     monitor: Arc<Mutex<MonitorView>>,
     stdout: Arc<StreamProgress>,
+    parkers: Arc<Parkers>,
+    platform: Platform,
 }
 
 /// The monitor, as handles see it. A handle that outlives the guest keeps only
@@ -176,13 +181,15 @@ impl VmHandle {
     #[must_use]
     pub fn stats(&self) -> VmStats {
         let counters = &self.run_state.counters;
+        let there = self.parkers.counts();
         VmStats {
+            platform: self.platform,
             monitor: self.view().stats(),
             vcpu_exits: counters.vcpu_exits.get(),
-            parks: counters.parks.get(),
-            sleeps: counters.sleeps.get(),
-            wakes: counters.wakes.get(),
-            kicks: counters.kicks.get(),
+            parks: counters.parks.get().wrapping_add(there.parks),
+            sleeps: counters.sleeps.get().wrapping_add(there.sleeps),
+            wakes: counters.wakes.get().wrapping_add(there.kicks),
+            kicks: counters.kicks.get().wrapping_add(there.kicks),
             stdout_bytes: self.stdout.delivered.get(),
         }
     }

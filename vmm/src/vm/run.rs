@@ -53,7 +53,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         notices,
         trace,
         sandbox,
-        _machine: machine,
+        machine,
     } = vm;
     let run_state = Arc::clone(&shared.run_state);
     let standard = [
@@ -78,6 +78,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         if let Some((trace, reader)) = trace {
             threads.trace = Some(TraceWriter::start(trace, reader, entrance.clone())?);
         }
+        machine.start();
         threads.monitor = Some(start_monitor(monitor, &entrance)?);
         let progress = Arc::clone(&handle.stdout);
         threads.outgoing.push(Outgoing::stdout(
@@ -105,6 +106,7 @@ pub fn run(vm: Vm) -> ExitStatus {
     let dumper = Dumper {
         image: &image,
         map: &map,
+        machine: &*machine,
         shared: &shared,
         monitor: &monitor_handle,
         standard,
@@ -130,6 +132,7 @@ pub fn run(vm: Vm) -> ExitStatus {
     };
     let ended = Instant::now();
 
+    machine.stop();
     let stopped = stop_vcpus(threads.vcpus, &shared);
     let console = finish_console(&shared);
     for stream in &threads.outgoing {

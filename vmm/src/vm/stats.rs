@@ -1,5 +1,6 @@
 //! What a guest did, in numbers.
 
+use crate::platform::Platform;
 use arca_monitor::MonitorStats;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a guest did so far.
 #[derive(Clone, Debug, Default)]
 pub struct VmStats {
+    /// What carries the guest.
+    pub platform: Platform,
     /// The monitor's part.
     pub monitor: MonitorStats,
     /// How often a vCPU left the kernel for the VMM.
@@ -41,7 +44,7 @@ impl VmStats {
 /// A line for each number, its name first.
 impl fmt::Display for VmStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("statistics")?;
+        write!(f, "statistics\n  {:<18} {}", "platform", self.platform)?;
         self.named()
             .try_for_each(|(name, value)| write!(f, "\n  {name:<18} {value}"))
     }

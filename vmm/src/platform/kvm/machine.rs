@@ -5,6 +5,8 @@ use super::vcpu::KvmVcpu;
 use super::{kvm_failed, uninterrupted};
 use crate::error::StartError;
 use crate::memory::GuestMemory;
+use crate::memory::map::AddressMap;
+use crate::memory::{paging, tables};
 use crate::platform::clock::{GuestClock, counter_offset};
 use crate::platform::machine::Machine;
 use crate::platform::park::Parkers;
@@ -18,6 +20,25 @@ use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
 use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
+
+/// KVM, with a machine that has nothing yet.
+pub struct OpenKvm {
+    kvm: Kvm,
+    vm: VmFd,
+}
+
+impl OpenKvm {
+    /// Opens KVM.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: KVM is not there, not permitted, or refuses.
+    pub fn new() -> Result<Self, StartError> {
+        let kvm = open()?;
+        let vm = uninterrupted(|| kvm.create_vm()).map_err(kvm_failed("make a machine"))?;
+        Ok(Self { kvm, vm })
+    }
+}
 
 /// A machine under KVM. It must not outlive the memory that it was made with.
 pub struct KvmMachine {
@@ -34,14 +55,22 @@ struct Counter {
 }
 
 impl KvmMachine {
-    /// A machine with this memory and no vCPU.
+    /// A machine with this memory and no vCPU. Writes into it what the guest must not
+    /// be able to replace: descriptor tables, stubs and page tables.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: KVM is not there, not permitted, or refuses.
-    pub fn new(memory: &GuestMemory) -> Result<Self, StartError> {
-        let kvm = open()?;
-        let vm = uninterrupted(|| kvm.create_vm()).map_err(kvm_failed("make a machine"))?;
+    /// [`StartError`]: the map needs more page tables than there is room for, or KVM
+    /// refuses.
+    pub fn new(
+        kvm: OpenKvm,
+        memory: &GuestMemory,
+        map: &AddressMap,
+        vcpus: usize,
+    ) -> Result<Self, StartError> {
+        let OpenKvm { kvm, vm } = kvm;
+        tables::write(memory, vcpus)?;
+        paging::write(memory, map)?;
         for (slot, range) in memory.slots().into_iter().enumerate() {
             let region = kvm_userspace_memory_region {
                 slot: slot as u32,

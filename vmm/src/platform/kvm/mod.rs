@@ -10,7 +10,7 @@ mod machine;
 mod setup;
 mod vcpu;
 
-pub use machine::KvmMachine;
+pub use machine::{KvmMachine, OpenKvm};
 
 use crate::error::StartError;
 use nix::libc;

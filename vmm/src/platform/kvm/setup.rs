@@ -7,7 +7,8 @@ use crate::memory::paging;
 use crate::memory::tables;
 use crate::platform::vcpu::Start;
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_fpu, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Kvm, VmFd};
 
@@ -23,7 +24,6 @@ const CR4_FXSAVE: u64 = 1 << 9;
 const CR4_SIMD_EXCEPTIONS: u64 = 1 << 10;
 const CR4_XSAVE: u64 = 1 << 18;
 
-const EFER_SYSCALL: u64 = 1;
 const EFER_LONG_MODE_ENABLE: u64 = 1 << 8;
 const EFER_LONG_MODE_ACTIVE: u64 = 1 << 10;
 const EFER_NO_EXECUTE: u64 = 1 << 11;
@@ -31,6 +31,9 @@ const EFER_NO_EXECUTE: u64 = 1 << 11;
 /// Extended states that a program may use without asking: x87, SSE, AVX and
 /// AVX-512.
 const PLAIN_STATES: u64 = 0b1110_0111;
+
+/// The model-specific register of where system calls go: LSTAR.
+const SYSCALL_TARGET: u32 = 0xc000_0082;
 
 /// The flags register's one bit that is always set. Interrupts are off.
 const RFLAGS: u64 = 1 << 1;
@@ -100,6 +103,14 @@ impl KvmVcpu {
         };
         fd.set_fpu(&fpu)
             .map_err(kvm_failed("set a vCPU's floating-point state"))?;
+        let landing = kvm_msr_entry {
+            index: SYSCALL_TARGET,
+            data: tables::SYSCALL_LANDING,
+            ..Default::default()
+        };
+        let landing = Msrs::from_entries(&[landing]).ok();
+        // Where it cannot be set, a system call looks like another crash.
+        let _ = landing.map(|landing| fd.set_msrs(&landing));
         let regs = kvm_regs {
             rip: start.entry,
             rdi: start.boot_info,
@@ -173,5 +184,5 @@ fn fill_sregs(sregs: &mut kvm_sregs, index: usize, xsave: bool) {
     if xsave {
         sregs.cr4 |= CR4_XSAVE;
     }
-    sregs.efer = EFER_SYSCALL | EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE | EFER_NO_EXECUTE;
+    sregs.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE | EFER_NO_EXECUTE;
 }

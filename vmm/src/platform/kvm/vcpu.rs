@@ -1,7 +1,8 @@
 //! One vCPU under KVM: what its exits are.
 
-use crate::crash::exception::PAGE_FAULT;
-use crate::crash::{Cause, Registers};
+use crate::crash::exception::{INVALID_OPCODE, PAGE_FAULT};
+use crate::crash::{Cause, INTERRUPTS, Registers};
+use crate::memory::GuestMemory;
 use crate::memory::tables;
 use crate::platform::vcpu::{End, ExitAction, Vcpu, VcpuShared};
 use arca_shared::protocol::layout::PAGE_SIZE;
@@ -38,7 +39,7 @@ impl KvmVcpu {
 
     /// Reads the frame of the exception that a stub reported, and keeps the
     /// interrupted program's registers.
-    fn exception(&mut self, shared: &VcpuShared, vector: u8) -> ExitAction {
+    fn exception(&mut self, shared: &VcpuShared, vector: u8, written: Vec<u8>) -> ExitAction {
         let Some(mut registers) = self.general_registers() else {
             return ExitAction::End(End::Host(NO_REGISTERS.into()));
         };
@@ -47,7 +48,7 @@ impl KvmVcpu {
             // The program wrote the stub's register itself.
             return Cause::BadAccess {
                 address: Register::Fault(vector).address(),
-                written: Some(Vec::new()),
+                written: Some(written),
             }
             .into();
         }
@@ -62,12 +63,16 @@ impl KvmVcpu {
         registers.rip = rip;
         registers.rflags = rflags;
         registers.rsp = rsp;
-        self.interrupted = Some(registers);
         let address = if vector == PAGE_FAULT {
             self.fd.get_sregs().ok().map(|sregs| sregs.cr2)
         } else {
             None
         };
+        if let Some(registers) = after_system_call(&registers, vector, &shared.memory) {
+            self.interrupted = Some(registers);
+            return Cause::SystemCall.into();
+        }
+        self.interrupted = Some(registers);
         Cause::Exception {
             vector,
             error_code: tables::has_error_code(vector).then_some(error_code),
@@ -75,6 +80,32 @@ impl KvmVcpu {
         }
         .into()
     }
+}
+
+/// The registers after the system call that the exception was, if it was one: an
+/// invalid opcode, since vCPUs have none, or, on a KVM that has them nevertheless, a
+/// jump to where nothing can be executed, with what the processor leaves in rcx and
+/// r11.
+fn after_system_call(registers: &Registers, vector: u8, memory: &GuestMemory) -> Option<Registers> {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    const RESUME: u64 = 1 << 16;
+    let (rip, rflags) = match vector {
+        INVALID_OPCODE => {
+            let mut code = [0; 2];
+            // Text is mapped where it is in memory.
+            let is_syscall = memory.read(registers.rip, &mut code) && code == SYSCALL;
+            is_syscall.then_some((registers.rip + 2, registers.rflags & !RESUME))
+        }
+        PAGE_FAULT if registers.rip == tables::SYSCALL_LANDING => {
+            Some((registers.rcx(), registers.r11() & !INTERRUPTS))
+        }
+        _ => None,
+    }?;
+    Some(Registers {
+        rip,
+        rflags,
+        ..*registers
+    })
 }
 
 const NO_REGISTERS: &str = "KVM could not read the crashed vCPU's registers";
@@ -91,7 +122,10 @@ impl Vcpu for KvmVcpu {
         match exit {
             Ok(VcpuExit::MmioWrite(address, bytes)) => {
                 match Register::from_access(address, bytes.len()) {
-                    Some(Register::Fault(vector)) => self.exception(shared, vector),
+                    Some(Register::Fault(vector)) => {
+                        let written = bytes.to_vec();
+                        self.exception(shared, vector, written)
+                    }
                     _ => shared.write(index, address, bytes),
                 }
             }

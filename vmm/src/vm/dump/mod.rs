@@ -17,6 +17,7 @@ use crate::host::worker::Worker;
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
 use crate::platform::inspect::{Activity, VcpuState};
+use crate::platform::machine::Machine;
 use crate::platform::vcpu::VcpuShared;
 use arca_monitor::MonitorHandle;
 use std::cell::OnceCell;
@@ -34,6 +35,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 pub struct Dumper<'a> {
     pub image: &'a CheckedImage,
     pub map: &'a AddressMap,
+    pub machine: &'a dyn Machine,
     pub shared: &'a VcpuShared,
     pub monitor: &'a MonitorHandle,
     /// The standard pipes, by where they are in the arena.
@@ -131,6 +133,7 @@ impl<'a> Dumper<'a> {
     /// What each vCPU does, all at about the same time.
     fn look_at<T: Send + 'static>(&self, vcpus: &[Worker<T>]) -> Vec<Option<VcpuState>> {
         let inspections = &self.shared.inspections;
+        self.machine.sample();
         inspections.iter().for_each(|inspection| inspection.ask());
         let deadline = Instant::now() + ANSWER_LIMIT;
         loop {
