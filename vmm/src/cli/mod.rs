@@ -3,6 +3,7 @@
 
 mod access;
 mod command;
+mod logging;
 mod parse;
 
 use crate::cli::access::AccessOptions;
@@ -51,7 +52,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// What the guest and the monitor log to standard error: off, error, warn,
-    /// info, debug or trace
+    /// info, debug or trace; RUST_LOG says it by target, as in
+    /// RUST_LOG=warn,echo_server=debug
     #[arg(long, value_name = "LEVEL", value_parser = parse_level, default_value_t = LevelFilter::Info)]
     pub log: LevelFilter,
     /// Give a peer up that takes nothing for this time of what was written to it
@@ -95,7 +97,7 @@ impl RunOptions {
             low_memory: self.memory.0,
             arena_size: self.arena.0,
             vcpus: self.vcpus,
-            log_level: self.log,
+            log_level: logging::guest_level(self.log),
             stdin: Input::Inherit,
             stdout: Output::Inherit,
             timeout: self.timeout,
@@ -133,21 +135,9 @@ impl RunOptions {
     }
 
     /// Sends log records of this process to standard error, up to the level of
-    /// these options. A logger that is there already stays.
+    /// these options, or as RUST_LOG says. A logger that is there already stays.
     pub fn init_logger(&self) {
-        let _ = env_logger::Builder::new()
-            .filter_level(self.log)
-            .target(env_logger::Target::Pipe(Box::new(StandardError)))
-            .format(|out, record| {
-                writeln!(
-                    out,
-                    "[{:<5} {}] {}",
-                    record.level(),
-                    record.target(),
-                    record.args()
-                )
-            })
-            .try_init();
+        logging::init(self.log);
     }
 }
 
