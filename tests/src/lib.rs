@@ -52,3 +52,15 @@ pub fn platform() -> Platform {
         platform => platform,
     }
 }
+
+/// Whether there is a command of that name here. If not, the test that asks counts as
+/// skipped.
+#[must_use]
+pub fn has(command: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|folder| folder.join(command).is_file());
+    if !found {
+        skip(&format!("{command} is missing"));
+    }
+    found
+}

@@ -5,7 +5,7 @@ use arca_tests::guest::{DEADLINE, Guest};
 use arca_tests::local::{LocalGuest, free_port};
 use arca_tests::process::raise_descriptors;
 use arca_tests::redis::Redis;
-use arca_tests::{service, skip};
+use arca_tests::{has, service, skip};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
@@ -80,12 +80,7 @@ fn redis_benchmark_runs_through_it_without_an_error() {
     let requests = std::env::var("ARCA_REDIS_REQUESTS").unwrap_or_else(|_| "2000".into());
     let mut benchmark = Command::new("redis-benchmark");
     benchmark.args(["-p", &port, "-n", &requests, "--csv"]);
-    if Command::new("redis-benchmark")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        skip("redis-benchmark is missing");
+    if !has("redis-benchmark") {
         return;
     }
     let ended = Guest::spawn(benchmark).finish_within(10 * DEADLINE);
