@@ -39,10 +39,17 @@ fn peak(pid: u32) -> Option<u64> {
 /// Runs an attack; its exit code must be one of `codes`.
 #[track_caller]
 fn attack(name: &str, seed: u64, codes: &[i32]) -> String {
+    attack_with(&[], name, seed, codes)
+}
+
+/// Runs an attack with further options.
+#[track_caller]
+fn attack_with(options: &[&str], name: &str, seed: u64, codes: &[i32]) -> String {
     let (address, _) = service::echo();
     let (millis, seed) = (millis().to_string(), seed.to_string());
     let port = address.port().to_string();
-    let mut guest = Guest::start(&OPTIONS, "hostile", &[name, &millis, &seed, &port]);
+    let options = [&OPTIONS, options].concat();
+    let mut guest = Guest::start(&options, "hostile", &[name, &millis, &seed, &port]);
     let pid = guest.child().id();
     let watch = thread::spawn(move || {
         let mut most = 0;
@@ -108,6 +115,23 @@ fn writes_to_any_register() {
     let any: Vec<i32> = (0..256).collect();
     for seed in 0..8 {
         attack("registers", seed, &any);
+    }
+}
+
+#[test]
+fn writing_over_the_process_around_it() {
+    // In a machine there is none: a crash. In a process nearly anything may come of it,
+    // but to the guest; it may wait for what never comes.
+    let codes: Vec<i32> = (0..=255).collect();
+    for seed in 0..8 {
+        attack_with(&["--timeout", "3s"], "stub", seed, &codes);
+    }
+}
+
+#[test]
+fn returning_from_signals_that_never_came() {
+    for seed in 0..24 {
+        attack_with(&["--timeout", "3s"], "forge", seed, &[101, 124]);
     }
 }
 

@@ -4,6 +4,7 @@
 //! guest has by default. What a crash looks like is compared with what it looks like in
 //! a process, which every machine has.
 
+mod calls;
 mod crash;
 mod run;
 mod start;

@@ -165,8 +165,7 @@ pub enum ExitKind {
     Undecoded,
     /// An exception: [`Slot::vector`], [`Slot::error_code`], [`Slot::address`].
     Exception,
-    /// A system call: [`Slot::value`] is its number, [`Slot::address`] the audit(7)
-    /// architecture whose table that number is of.
+    /// A system call: [`Slot::address`] is the audit(7) architecture whose it is.
     SystemCall,
 }
 

@@ -8,6 +8,9 @@
 //! | restart_syscall | the kernel's own, after the process was stopped and goes on |
 //! | exit_group | the process ends |
 //!
+//! Two more the kernel keeps for itself and asks no filter about, uretprobe and uprobe:
+//! out of their place they do nothing.
+//!
 //! Each only by an instruction of the stub's. The guest can jump there, so that this
 //! keeps nothing from it; but whatever else calls the kernel is caught, and named as a
 //! crash of the guest. Everything else is caught too (SIGSYS): nothing of it happens.

@@ -7,6 +7,7 @@
 use crate::alu::{STATUS, compute, mask};
 use crate::area::{Area, ExitKind, FLAGS, REGISTERS, RIP, Slot, Turn};
 use crate::decode::{self, Access, Effect, MAX_LEN, Operand, Operation};
+use crate::filter::ARCH_X86_64;
 use crate::layout::{DOORBELL_FD, SAMPLE_SIGNAL};
 use crate::setup::{area, current_vcpu, text};
 use crate::sys::{self, Timespec};
@@ -53,13 +54,19 @@ pub struct Context {
     words: [u64; 23],
 }
 
-/// What a SIGSYS is about: the start of what the kernel calls `siginfo_t`.
+/// The start of what the kernel calls `siginfo_t`, for a SIGSYS.
 #[repr(C)]
 pub struct SignalInfo {
-    before: [u64; 3],
-    number: i32,
+    signal: i32,
+    errno: i32,
+    code: i32,
+    call_address: u64,
+    call: i32,
     arch: u32,
 }
+
+/// The signal is the kernel's own, of no more telling kind.
+const SI_KERNEL: i32 = 0x80;
 
 /// The handler.
 pub extern "C" fn handle(signal: i32, info: *const SignalInfo, context: *mut Context) {
@@ -74,10 +81,17 @@ pub extern "C" fn handle(signal: i32, info: *const SignalInfo, context: *mut Con
         slot.samples.count();
         return;
     }
+    if info.code <= 0 {
+        // Somebody sent it. It is no exception.
+        return;
+    }
     save(slot, context);
-    if signal as u64 == SIGSYS {
-        slot.value.set(info.number as u32 as u64);
-        slot.address.set(info.arch.into());
+    // A few system calls, of the kernel's own tools, are refused without asking the
+    // filter.
+    let refused = signal as u64 == SIGILL && info.code == SI_KERNEL;
+    if signal as u64 == SIGSYS || refused {
+        let arch = if refused { ARCH_X86_64 } else { info.arch };
+        slot.address.set(arch.into());
         leave(slot, ExitKind::SystemCall);
         return;
     }

@@ -9,6 +9,8 @@
 //! | storm | rings, kicks, marks and parks as fast as it can |
 //! | uart, log | floods the UART, or the log pipe with records of any shape |
 //! | registers | writes to any place of the MMIO page |
+//! | stub | writes over the process around it, where it runs in one |
+//! | forge | returns from a signal that it made up, where it runs in a process |
 //! | die | opens 100 connections to PORT and then crashes |
 //! | hoard | takes connections to PORT, listeners and accepts until refused |
 //!
@@ -24,6 +26,7 @@ mod control;
 mod flood;
 mod memory;
 mod pipes;
+mod stub;
 
 use alloc::vec::Vec;
 use arca_guest::net::{AsyncTcpStream, Ipv4Addr, SocketAddr, connect_async};
@@ -97,6 +100,8 @@ fn main() -> ExitCode {
         "uart" => flood::uart(&mut attack),
         "log" => flood::log(&mut attack),
         "registers" => flood::registers(&mut attack),
+        "stub" => stub::scribble(&mut attack),
+        "forge" => stub::forge(&mut attack),
         "die" => control::die(&attack),
         "hoard" => control::hoard(&attack),
         _ => {

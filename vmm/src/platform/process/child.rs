@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The stub's program.
-static STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub"));
+pub static STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub"));
 
 /// The process that runs a guest.
 pub struct Child {

@@ -21,4 +21,6 @@ mod machine;
 mod vcpu;
 
 pub use area::SharedArea;
+#[cfg(test)]
+pub use child::STUB;
 pub use machine::ProcessMachine;

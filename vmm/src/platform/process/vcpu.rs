@@ -120,7 +120,9 @@ impl ProcessVcpu {
 
     /// The process has ended by itself, or somebody has ended it.
     fn gone(&self) -> ExitAction {
-        let status = self.ended.get().copied().unwrap_or_default();
+        let Some(&status) = self.ended.get() else {
+            return forged();
+        };
         let how = describe(status);
         match status.signal() {
             // No guest can do that, not even to itself.
