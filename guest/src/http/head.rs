@@ -1,5 +1,6 @@
 //! The head of a response, and what it says of the body.
 
+use super::Method;
 use alloc::format;
 use alloc::string::{String, ToString};
 use httparse::Status;
@@ -29,12 +30,17 @@ pub(super) struct Head {
     pub(super) len: usize,
     pub(super) status: u16,
     pub(super) reason: String,
+    /// Where else to look, in a redirection.
+    pub(super) location: Option<String>,
     pub(super) rest: Rest,
+    /// Whether the server keeps the connection.
+    pub(super) kept: bool,
 }
 
 impl Head {
-    /// The head at the start of `bytes`; `None` if it is not complete yet.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, String> {
+    /// The head at the start of `bytes`, of what answers that method; `None` if it is
+    /// not complete yet.
+    pub(super) fn parse(bytes: &[u8], method: Method) -> Result<Option<Head>, String> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let len = match response.parse(bytes) {
@@ -44,6 +50,8 @@ impl Head {
         };
         let status = response.code.unwrap_or(0);
         let mut rest = Rest::ToEnd;
+        let mut location = None;
+        let mut kept = response.version == Some(1);
         for header in response.headers.iter() {
             let value = str::from_utf8(header.value).unwrap_or("").trim();
             if header.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -60,15 +68,27 @@ impl Head {
                     return Err("two different content lengths".to_string());
                 }
                 rest = Rest::Bytes(length);
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                for option in value.split(',').map(str::trim) {
+                    if option.eq_ignore_ascii_case("close") {
+                        kept = false;
+                    } else if option.eq_ignore_ascii_case("keep-alive") {
+                        kept = true;
+                    }
+                }
+            } else if header.name.eq_ignore_ascii_case("location") {
+                location = Some(value.to_string());
             }
         }
-        if matches!(status, 204 | 304) {
+        if matches!(status, 204 | 304) || method == Method::Head {
             rest = Rest::Nothing;
         }
         Ok(Some(Head {
             len,
             status,
             reason: response.reason.unwrap_or("").to_string(),
+            location,
+            kept: kept && rest != Rest::ToEnd,
             rest,
         }))
     }

@@ -1,8 +1,8 @@
-//! A small HTTP/1.1 client: one GET, its response head, and a body read in
+//! A small HTTP/1.1 client: a request, its response's head, and a body read in
 //! pieces as large as the caller's buffer.
 //!
-//! It works over anything that can be read ([`embedded_io::Read`]), sends one request for
-//! each connection, and understands the three ways in which a body ends: at its
+//! It works over anything that can be read ([`embedded_io::Read`]), gives the connection
+//! back for another request, and understands the three ways in which a body ends: at its
 //! stated length, with its last chunk, or with the connection.
 
 mod head;
@@ -11,4 +11,4 @@ mod url;
 
 pub use head::MAX_HEAD;
 pub use response::{HttpError, Response};
-pub use url::{Url, UrlError};
+pub use url::{Method, Url, UrlError};

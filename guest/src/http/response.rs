@@ -1,5 +1,6 @@
 //! A response, read in pieces.
 
+use super::Method;
 use super::head::{Head, MAX_HEAD, Rest};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -39,7 +40,13 @@ pub struct Response<S> {
     pub status: u16,
     /// The server's words for it.
     pub reason: String,
+    /// Where else to look, in a redirection.
+    pub location: Option<String>,
+    /// The head as it came, up to the empty line.
+    pub head: String,
     source: S,
+    /// Whether the server keeps the connection.
+    kept: bool,
     /// What was read beyond the head, or beyond a chunk's size.
     ahead: Vec<u8>,
     /// Bytes at the start of `ahead` that are used up.
@@ -48,28 +55,35 @@ pub struct Response<S> {
 }
 
 impl<S: Read> Response<S> {
-    /// Reads a response's head from `source`, to which the request was sent.
+    /// Reads a response's head from `source`, to which a request of that method was sent.
     ///
     /// # Errors
     ///
     /// [`HttpError`].
-    pub fn receive(source: S) -> Result<Response<S>, HttpError<S::Error>> {
+    pub fn receive(source: S, method: Method) -> Result<Response<S>, HttpError<S::Error>> {
         let mut response = Response {
             status: 0,
             reason: String::new(),
+            location: None,
+            head: String::new(),
             source,
+            kept: false,
             ahead: Vec::new(),
             used: 0,
             rest: Rest::Nothing,
         };
         loop {
-            let head = Head::parse(&response.ahead).map_err(HttpError::Malformed)?;
+            let head = Head::parse(&response.ahead, method).map_err(HttpError::Malformed)?;
             if let Some(head) = head {
                 response.used += head.len;
                 // Interim responses (100 to 199) announce another one.
                 if !(100..200).contains(&head.status) || head.status == 101 {
+                    let text = &response.ahead[..head.len];
+                    response.head = String::from_utf8_lossy(text).into_owned();
                     response.status = head.status;
                     response.reason = head.reason;
+                    response.location = head.location;
+                    response.kept = head.kept;
                     response.rest = head.rest;
                     return Ok(response);
                 }
@@ -142,6 +156,16 @@ impl<S: Read> Response<S> {
                 }
             }
         }
+    }
+
+    /// The connection, for another request: if the server keeps it, and the body was
+    /// read to its end.
+    #[must_use]
+    pub fn into_source(self) -> Option<S> {
+        let read = matches!(self.rest, Rest::Nothing | Rest::Bytes(0));
+        // More than was asked for is no answer to what comes next.
+        let more = self.used < self.ahead.len();
+        (self.kept && read && !more).then_some(self.source)
     }
 
     /// Reads up to `limit` bytes: what was read ahead, else from the source.
@@ -228,7 +252,7 @@ mod tests {
     }
 
     fn body_in_steps(text: &str, step: usize) -> Result<(u16, String), HttpError<Infallible>> {
-        let mut response = Response::receive(Pieces(text.as_bytes(), step))?;
+        let mut response = Response::receive(Pieces(text.as_bytes(), step), Method::Get)?;
         let mut body = Vec::new();
         let mut buffer = [0; 5];
         loop {
@@ -288,6 +312,52 @@ mod tests {
         ));
         let endless = ["HTTP/1.1 200 OK\r\nA: ", &"a".repeat(MAX_HEAD + 9)].concat();
         assert_eq!(body_in_steps(&endless, 5000), Err(HttpError::HeadTooLong));
+    }
+
+    #[test]
+    fn a_connection_is_given_back_when_another_request_may_follow() {
+        const KEPT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        const CHUNKS: &str =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+        for (text, kept) in [
+            (KEPT, true),
+            (CHUNKS, true),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", false),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi",
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: x, close\r\nContent-Length: 2\r\n\r\nhi",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi, and more",
+                false,
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\nhi", false),
+        ] {
+            let pieces = Pieces(text.as_bytes(), 1000);
+            let mut response = Response::receive(pieces, Method::Get).expect("a head");
+            let mut body = [0; 9];
+            assert_eq!(response.read(&mut body), Ok(2), "{text}");
+            assert_eq!(response.read(&mut body), Ok(0), "{text}");
+            assert_eq!(response.into_source().is_some(), kept, "{text}");
+        }
+        // Of what is not read to its end, the rest would be taken for an answer.
+        let response = Response::receive(Pieces(KEPT.as_bytes(), 1000), Method::Get);
+        assert!(response.expect("a head").into_source().is_none());
+    }
+
+    #[test]
+    fn a_head_alone_has_no_body_whatever_its_length_says() {
+        let text = "HTTP/1.1 302 Found\r\nContent-Length: 5\r\nLocation: /x\r\n\r\n";
+        let pieces = Pieces(text.as_bytes(), 7);
+        let mut response = Response::receive(pieces, Method::Head).expect("a head");
+        assert_eq!(response.read(&mut [0; 9]), Ok(0));
+        assert_eq!(response.location.as_deref(), Some("/x"));
+        assert_eq!(response.head, text);
+        assert!(response.into_source().is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use fluent_uri::{Uri, UriRef};
 
 /// Why a text is no URL of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +16,24 @@ pub enum UrlError {
     /// What follows the colon is not a port.
     #[error("the port is not a number from 1 to 65535")]
     Port,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Head and body.
+    Get,
+    /// The head that a GET would have; no body comes after it.
+    Head,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+        }
+    }
 }
 
 /// A plain `http` URL, taken apart.
@@ -91,21 +110,58 @@ impl<'a> Url<'a> {
         }
     }
 
-    /// The request that asks for this URL.
+    /// The request of that method for this URL. The connection is kept after it, if the
+    /// server likes.
     #[must_use]
-    pub fn request(&self) -> String {
+    pub fn request(&self, method: Method) -> String {
         format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: arca/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: arca/{}\r\nAccept: */*\r\n\r\n",
+            method.name(),
             self.path,
             self.authority,
             env!("CARGO_PKG_VERSION")
         )
+    }
+
+    /// Where a redirection from this URL leads to, as text: `location` may leave out
+    /// what stays the same.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError::Form`] if it is no reference to a URL.
+    pub fn resolve(&self, location: &str) -> Result<String, UrlError> {
+        let base = format!("http://{}{}", self.authority, self.path);
+        let base = Uri::parse(base).map_err(|_| UrlError::Form)?;
+        let location = UriRef::parse(location).map_err(|_| UrlError::Form)?;
+        let whole = location.resolve_against(&base);
+        let whole = whole.map_err(|_| UrlError::Form)?;
+        Ok(whole.into_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirections() {
+        let url = Url::parse("http://[::1]:81/a/b?c").expect("valid");
+        for (location, whole) in [
+            ("http://other/x", "http://other/x"),
+            ("https://other/", "https://other/"),
+            ("//other:82/x", "http://other:82/x"),
+            ("/x?y", "http://[::1]:81/x?y"),
+            ("x", "http://[::1]:81/a/x"),
+            ("../x/./y", "http://[::1]:81/x/y"),
+            ("?d", "http://[::1]:81/a/b?d"),
+            ("", "http://[::1]:81/a/b?c"),
+        ] {
+            assert_eq!(url.resolve(location).as_deref(), Ok(whole), "{location}");
+        }
+        for location in ["http://[", "a b", "%"] {
+            assert_eq!(url.resolve(location), Err(UrlError::Form), "{location}");
+        }
+    }
 
     #[test]
     fn urls() {

@@ -45,7 +45,7 @@ mod transcript;
 use alloc::format;
 use alloc::string::String;
 use arca_guest::args;
-use arca_guest::http::{Response, Url};
+use arca_guest::http::{Method, Response, Url};
 use arca_guest::net::{self, Ipv4Addr, SocketAddr, TcpListener};
 use core::fmt::{self, Write};
 use lines::Lines;
@@ -112,9 +112,9 @@ fn fetch(options: &Options, transcript: &mut Transcript) -> Result<File, String>
     let url = Url::parse(text).map_err(|error| failed(&error))?;
     let stream = net::connect_host(url.host, url.port).map_err(|error| failed(&error))?;
     stream
-        .write_all(url.request().as_bytes())
+        .write_all(url.request(Method::Get).as_bytes())
         .map_err(|error| failed(&error))?;
-    let mut response = Response::receive(stream).map_err(|error| failed(&error))?;
+    let mut response = Response::receive(stream, Method::Get).map_err(|error| failed(&error))?;
     if response.status != 200 {
         return Err(format!("{text}: {} {}", response.status, response.reason));
     }
