@@ -62,6 +62,11 @@ pub struct Program {
 ///
 /// If cargo cannot be run, or fails.
 pub fn build(command: &mut Command) -> Result<Vec<Program>> {
+    Ok(messages(command)?.iter().filter_map(program).collect())
+}
+
+/// Runs a build, and gives cargo's messages.
+fn messages(command: &mut Command) -> Result<Vec<Value>> {
     command.arg("--message-format=json-render-diagnostics");
     progress::show_as_on_terminal(command);
     let mut child = command
@@ -83,7 +88,25 @@ pub fn build(command: &mut Command) -> Result<Vec<Program>> {
     if !status.success() {
         bail!("`{}` failed: {status}", show(command));
     }
-    Ok(programs(&text))
+    Ok(parse(&text))
+}
+
+/// Builds tests, by a `cargo test --no-run`, and gives the programs, each with the
+/// folder of its package, in which cargo would run it.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_tests(command: &mut Command) -> Result<Vec<(Program, PathBuf)>> {
+    let messages = messages(command)?;
+    let tests = messages
+        .iter()
+        .filter(|message| message["profile"]["test"] == true);
+    let tests = tests.filter_map(|test| {
+        let manifest = Path::new(test["manifest_path"].as_str()?);
+        Some((program(test)?, manifest.parent()?.to_owned()))
+    });
+    Ok(tests.collect())
 }
 
 /// The only program that such a build makes.
@@ -98,20 +121,21 @@ pub fn build_one(command: &mut Command, name: &str) -> Result<PathBuf> {
     Ok(program.path)
 }
 
-/// The programs among cargo's messages, one of which is a line.
-fn programs(messages: &str) -> Vec<Program> {
-    let messages = messages.lines().map(serde_json::from_str::<Value>);
-    let programs = messages.filter_map(|message| {
-        let message = message.ok()?;
-        if message["reason"] != "compiler-artifact" {
-            return None;
-        }
-        Some(Program {
-            name: message["target"]["name"].as_str()?.to_owned(),
-            path: message["executable"].as_str()?.into(),
-        })
-    });
-    programs.collect()
+/// Cargo's messages, one of which is a line.
+fn parse(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(serde_json::from_str);
+    lines.filter_map(Result::ok).collect()
+}
+
+/// The program that a message is about.
+fn program(message: &Value) -> Option<Program> {
+    if message["reason"] != "compiler-artifact" {
+        return None;
+    }
+    Some(Program {
+        name: message["target"]["name"].as_str()?.to_owned(),
+        path: message["executable"].as_str()?.into(),
+    })
 }
 
 /// What `cargo metadata` says of the workspace around `folder`.
@@ -179,7 +203,9 @@ mod tests {
             name: "demo".into(),
             path: "/a b/demo".into(),
         };
-        assert_eq!(programs(messages), [program]);
+        let messages = parse(messages);
+        let found: Vec<_> = messages.iter().filter_map(super::program).collect();
+        assert_eq!(found, [program]);
     }
 
     #[test]

@@ -1,17 +1,33 @@
 //! A guest in a process of its own, as a user runs it.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use xtask::cargo;
 
 /// How long anything may take before its test fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+#[must_use]
+pub fn deadline() -> Duration {
+    scaled(Duration::from_secs(60))
+}
+
+/// So much time on a machine that is as fast as those where the tests were written;
+/// longer where a machine says that it is slower, as an emulated one does.
+#[must_use]
+pub fn scaled(time: Duration) -> Duration {
+    static SLOWER: LazyLock<f64> = LazyLock::new(|| {
+        let slower = env::var(xtask::test::SLOWER).ok();
+        let slower = slower.and_then(|slower| slower.parse::<f64>().ok());
+        slower.map_or(1.0, |slower| slower.clamp(1.0, 100.0))
+    });
+    time.mul_f64(*SLOWER)
+}
 
 /// What was built in this process, by name: an image, or a command.
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
@@ -44,6 +60,9 @@ pub fn xtask() -> PathBuf {
 /// A command of the workspace, built as the tests are: optimised or not.
 fn binary(package: &str) -> PathBuf {
     built(package, || {
+        if let Some(folder) = xtask::built::folder() {
+            return xtask::built::find(&folder, package).expect("it was built");
+        }
         let mut cargo = cargo::cargo().expect("a checkout");
         cargo.args(["build", "--package", package, "--bin", package]);
         if !cfg!(debug_assertions) {
@@ -185,7 +204,7 @@ impl Guest {
     /// If there is none by the deadline.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         let mut said = self.stderr.lock();
         loop {
             if let Some((start, _)) = said.match_indices(text).next()
@@ -207,7 +226,7 @@ impl Guest {
     /// If it is not by the deadline.
     #[track_caller]
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&str) -> bool) {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         let mut said = self.stderr.lock();
         while !wanted(&said) {
             let left = end.saturating_duration_since(Instant::now());
@@ -264,7 +283,7 @@ impl Guest {
     /// If it does not come by the deadline.
     #[track_caller]
     pub fn finish(self) -> Ended {
-        self.finish_within(DEADLINE)
+        self.finish_within(deadline())
     }
 
     /// Waits for the end, for at most that long.

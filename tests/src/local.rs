@@ -1,6 +1,6 @@
 //! A guest in the test's process, for what only the library tells.
 
-use crate::guest::{DEADLINE, image};
+use crate::guest::{deadline, image};
 use arca_vmm::{ExitStatus, Image, Output, Vm, VmConfig, VmHandle, VmStats};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -101,7 +101,7 @@ impl LocalGuest {
     /// If they are not by the deadline.
     #[track_caller]
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&VmStats) -> bool) -> VmStats {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         loop {
             let stats = self.stats();
             if wanted(&stats) {
@@ -132,7 +132,7 @@ impl LocalGuest {
     #[track_caller]
     pub fn finish(mut self) -> (ExitStatus, Vec<u8>) {
         let thread = self.thread.take().expect("finished once");
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         while !thread.is_finished() {
             assert!(Instant::now() < end, "the guest does not end");
             thread::park_timeout(Duration::from_millis(2));

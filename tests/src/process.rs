@@ -1,6 +1,6 @@
 //! What this process holds.
 
-use crate::guest::DEADLINE;
+use crate::guest::deadline;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::thread;
@@ -26,7 +26,7 @@ pub fn descriptors() -> usize {
 /// If it is another number by the deadline.
 #[track_caller]
 pub fn expect_descriptors(wanted: usize) {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline();
     while descriptors() != wanted {
         let open = descriptors();
         assert!(Instant::now() < end, "{open} descriptors, not {wanted}");

@@ -1,6 +1,6 @@
 //! A Redis server on loopback.
 
-use crate::guest::DEADLINE;
+use crate::guest::deadline;
 use crate::local::free_port;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ impl Redis {
             return None;
         };
         let redis = Self { process, port };
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         while !redis.answers() {
             assert!(Instant::now() < end, "redis-server does not answer");
             thread::park_timeout(Duration::from_millis(5));

@@ -1,6 +1,6 @@
 //! `chat`: many clients in a room.
 
-use arca_tests::guest::{DEADLINE, Guest};
+use arca_tests::guest::{Guest, deadline};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -13,8 +13,10 @@ struct Client {
 impl Client {
     fn come(room: SocketAddr) -> Self {
         let stream = TcpStream::connect(room).expect("it listens");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
+        stream.set_read_timeout(Some(deadline())).expect("a socket");
+        stream
+            .set_write_timeout(Some(deadline()))
+            .expect("a socket");
         let name = stream.local_addr().expect("connected");
         let lines = BufReader::new(stream);
         Self { lines, name }

@@ -1,7 +1,7 @@
 //! `cargo xtask` works for the checkout that it is called in, wherever that is and
 //! wherever cargo puts what it builds.
 
-use arca_tests::guest::{DEADLINE, Ended, Guest, image, xtask};
+use arca_tests::guest::{Ended, Guest, deadline, image, xtask};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -63,7 +63,7 @@ fn hello(folder: &Path, variables: &[(&str, &str)]) -> Ended {
     }
     command.envs(variables.iter().copied()).stdin(Stdio::null());
     // A build from nothing may take its time.
-    Guest::spawn(command).finish_within(10 * DEADLINE)
+    Guest::spawn(command).finish_within(10 * deadline())
 }
 
 #[track_caller]

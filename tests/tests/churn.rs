@@ -4,7 +4,7 @@
 //!
 //! `ARCA_CYCLES` is how many there are, 100,000 unless given.
 
-use arca_tests::guest::DEADLINE;
+use arca_tests::guest::deadline;
 use arca_tests::process::{descriptors, expect_descriptors, resident};
 use arca_tests::talk::Talk;
 use std::env;
@@ -36,7 +36,7 @@ fn outbound(guest: &mut Talk, address: SocketAddr) {
     guest
         .say(&format!("churn {address} {ROUND}"))
         .expect("runs");
-    let answer = guest.hear(DEADLINE).expect("an answer");
+    let answer = guest.hear(deadline()).expect("an answer");
     assert!(answer.starts_with("done"), "{answer}");
 }
 
@@ -44,7 +44,7 @@ fn outbound(guest: &mut Talk, address: SocketAddr) {
 /// are not used up.
 fn inbound(guest: &mut Talk, from: SocketAddr) {
     guest.say(&format!("serve {ROUND}")).expect("runs");
-    let answer = guest.hear(DEADLINE).expect("an answer");
+    let answer = guest.hear(deadline()).expect("an answer");
     let address: Option<SocketAddr> = answer
         .strip_prefix("listening ")
         .and_then(|address| address.parse().ok());
@@ -59,7 +59,7 @@ fn inbound(guest: &mut Talk, from: SocketAddr) {
         stream.write_all(&byte).expect("the guest is there");
         stream.read_exact(&mut byte).expect("the byte comes back");
     }
-    let answer = guest.hear(DEADLINE).expect("an answer");
+    let answer = guest.hear(deadline()).expect("an answer");
     assert!(answer.starts_with("done"), "{answer}");
 }
 
@@ -79,7 +79,7 @@ fn nothing_grows_while_connections_come_and_go() {
         })
         .collect();
     let mut guest = Talk::start("bench", &[], |_| {});
-    let ready = guest.hear(DEADLINE).expect("the guest is ready");
+    let ready = guest.hear(deadline()).expect("the guest is ready");
     assert!(ready.starts_with("ready"), "{ready}");
     let open = descriptors();
     let began = Instant::now();

@@ -3,7 +3,7 @@
 //! is left of them. Alone in its file: it counts what the whole process has.
 
 use arca_tests::data::noise;
-use arca_tests::guest::DEADLINE;
+use arca_tests::guest::deadline;
 use arca_tests::process::{descriptors, expect_descriptors, raise_descriptors};
 use arca_tests::skip;
 use arca_tests::talk::Talk;
@@ -110,7 +110,7 @@ impl End {
 
 /// Moves everything over `ends`, and says how many are as they should be.
 fn exchange(mut ends: Vec<End>) -> usize {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline();
     loop {
         let left = ends.iter().filter(|end| !end.interest().is_empty());
         let mut fds: Vec<PollFd<'_>> = left
@@ -154,7 +154,9 @@ fn listen() -> TcpListener {
     socket.bind(&anywhere.into()).expect("a free port");
     socket.listen(2 * COUNT as i32).expect("listens");
     // Linux takes this for how long an accept may wait.
-    socket.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    socket
+        .set_read_timeout(Some(deadline()))
+        .expect("a deadline");
     socket.into()
 }
 
@@ -166,7 +168,11 @@ fn crowd(vcpus: usize) {
     let args = args.each_ref().map(String::as_str);
     let mut guest = Talk::start("crowd", &args, |config| config.vcpus = vcpus);
     let at_boot = guest.guest().stats().monitor;
-    let place: SocketAddr = guest.hear(DEADLINE).expect("listens").parse().expect("at");
+    let place: SocketAddr = guest
+        .hear(deadline())
+        .expect("listens")
+        .parse()
+        .expect("at");
     let began = Instant::now();
     let mut ends = Vec::new();
     for seed in 0..COUNT as u64 {
@@ -194,7 +200,7 @@ fn crowd(vcpus: usize) {
         2 * COUNT,
         "connections that are good at the host's end"
     );
-    let good = guest.hear(DEADLINE).expect("the guest is done");
+    let good = guest.hear(deadline()).expect("the guest is done");
     let moved = (2 * COUNT * 2 * LEN) as f64 / (1 << 20) as f64;
     let speed = moved / began.elapsed().as_secs_f64();
     println!(

@@ -1,7 +1,7 @@
 //! `echo-server`: clients of the host against a server in the guest.
 
 use arca_tests::data::{assert_same, noise};
-use arca_tests::guest::{DEADLINE, Guest};
+use arca_tests::guest::{Guest, deadline};
 use arca_tests::local::{LocalGuest, free_port};
 use arca_tests::process::raise_descriptors;
 use arca_tests::skip;
@@ -14,9 +14,11 @@ use std::time::Duration;
 fn exchange(address: SocketAddr, seed: u64, len: usize) {
     let sent = noise(seed, len);
     let mut stream = TcpStream::connect(address).expect("the guest listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     stream
-        .set_write_timeout(Some(DEADLINE))
+        .set_read_timeout(Some(deadline()))
+        .expect("a deadline");
+    stream
+        .set_write_timeout(Some(deadline()))
         .expect("a deadline");
     let mut writer = stream.try_clone().expect("a second handle");
     let source = sent.clone();
@@ -100,7 +102,7 @@ fn clients_beyond_the_servers_memory_wait_for_others_to_go() {
     drop(clients);
     last.set_nonblocking(false).expect("a socket");
     let mut got = [0; 8];
-    last.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    last.set_read_timeout(Some(deadline())).expect("a deadline");
     (&last).read_exact(&mut got).expect("the guest answers");
     assert_eq!(&got, b"the last");
 }
@@ -135,7 +137,9 @@ fn clients_that_never_read_are_held_back_not_kept_without_bound() {
 /// Sends something and waits until it comes back.
 #[track_caller]
 fn echo(mut stream: &TcpStream, text: &[u8]) {
-    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    stream
+        .set_read_timeout(Some(deadline()))
+        .expect("a deadline");
     stream.write_all(text).expect("connected");
     let mut got = vec![0; text.len()];
     stream.read_exact(&mut got).expect("the guest answers");

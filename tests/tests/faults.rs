@@ -2,7 +2,7 @@
 //! nothing else notices.
 
 use arca_tests::data::{assert_same, noise};
-use arca_tests::guest::{DEADLINE, Guest};
+use arca_tests::guest::{Guest, deadline};
 use arca_tests::local::{LocalGuest, free_port};
 use arca_tests::oracle::GuestActor;
 use arca_tests::service;
@@ -17,9 +17,11 @@ use std::time::Duration;
 /// A connection that fails rather than waits for ever.
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("the guest listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     stream
-        .set_write_timeout(Some(DEADLINE))
+        .set_read_timeout(Some(deadline()))
+        .expect("a deadline");
+    stream
+        .set_write_timeout(Some(deadline()))
         .expect("a deadline");
     stream
 }
@@ -243,7 +245,7 @@ fn a_crash_with_a_hundred_connections_open_ends_each_of_them() {
     let ended = guest.finish();
     ended.expect_code(101).expect_stderr("invalid opcode");
     ended.expect_stderr("100 connections");
-    let end = std::time::Instant::now() + DEADLINE;
+    let end = std::time::Instant::now() + deadline();
     while open.count() > 0 {
         let left = open.count();
         assert!(

@@ -1,7 +1,7 @@
 //! `http-get`: a page through the monitor, byte for byte.
 
 use arca_tests::data::{BLOCK, assert_same, blocks_digest, digest_of, noise, send_blocks};
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use arca_tests::local::free_port;
 use arca_tests::{has, web};
 use std::fs::{self, File};
@@ -106,7 +106,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let process = command.stderr(Stdio::null()).spawn().expect("it starts");
         let server = Self { process, port };
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             assert!(Instant::now() < end, "{command:?} does not listen");
             thread::park_timeout(Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! `http-server`: picoserve in the guest, under clients that people have.
 
 use arca_tests::data::{assert_same, digest_of, noise};
-use arca_tests::guest::{DEADLINE, Ended, Guest};
+use arca_tests::guest::{Ended, Guest, deadline};
 use arca_tests::process::raise_descriptors;
 use arca_tests::{has, skip};
 use nix::sys::signal::Signal;
@@ -22,8 +22,10 @@ fn bytes(len: usize) -> Vec<u8> {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-    stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
+    stream.set_read_timeout(Some(deadline())).expect("a socket");
+    stream
+        .set_write_timeout(Some(deadline()))
+        .expect("a socket");
     stream
 }
 
@@ -108,7 +110,7 @@ fn client(mut command: Command) -> Option<Ended> {
         return None;
     }
     command.stdin(Stdio::null());
-    Some(Guest::spawn(command).finish_within(10 * DEADLINE))
+    Some(Guest::spawn(command).finish_within(10 * deadline()))
 }
 
 /// Mebibytes of the largest body.

@@ -1,7 +1,7 @@
 //! Standard input: read when the guest asks for it, and no more than that.
 
 use arca_tests::data::assert_same;
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;
 use nix::unistd::tcgetpgrp;
@@ -136,7 +136,7 @@ impl Terminal {
 
     /// Waits until a job of the shell's, and not itself, has the terminal.
     fn wait_in_front(&self) {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         let shell = self.shell.id() as i32;
         while tcgetpgrp(&self.screen).expect("a terminal").as_raw() == shell {
             assert!(Instant::now() < end, "the shell keeps the terminal");
@@ -147,7 +147,7 @@ impl Terminal {
     /// Waits until the screen shows `text` after what was waited for before.
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         let mut buffer = [0; 4096];
         loop {
             if let Some(at) = self.said.find(text) {

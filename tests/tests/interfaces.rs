@@ -2,7 +2,7 @@
 //! for.
 
 use arca_tests::data::{assert_same, noise};
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -140,7 +140,7 @@ fn a_program_that_goes_on_after_the_first_is_ended_by_a_second_at_once() {
 fn a_program_that_goes_on_after_the_first_is_stopped_in_time() {
     let guest = waiting("lasting");
     guest.signal(Signal::SIGTERM);
-    guest.finish_within(DEADLINE).expect_code(143);
+    guest.finish_within(deadline()).expect_code(143);
 }
 
 #[test]

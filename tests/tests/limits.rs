@@ -62,7 +62,7 @@ fn serve_all(address: SocketAddr, count: u32) {
     let mut clients = Vec::new();
     for number in 0..count {
         let mut client = TcpStream::connect(address).expect("the guest listens");
-        let limit = Some(arca_tests::guest::DEADLINE);
+        let limit = Some(arca_tests::guest::deadline());
         client.set_read_timeout(limit).expect("a deadline");
         client.write_all(&number.to_le_bytes()).expect("connected");
         clients.push(client);

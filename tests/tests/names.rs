@@ -1,6 +1,6 @@
 //! Connecting by name, against a hosts file of the test's own.
 
-use arca_tests::guest::DEADLINE;
+use arca_tests::guest::deadline;
 use arca_tests::local::{Kept, LocalGuest};
 use arca_tests::oracle::{Actor, GuestActor};
 use arca_tests::skip;
@@ -114,7 +114,7 @@ fn an_unknown_name_is_said() {
         let url = "http://no-such-name.arca.test/";
         let guest = LocalGuest::start_with("http-get", &[url], |config| {
             config.stderr = Output::Writer(Box::new(errors.clone()));
-            config.timeout = Some(DEADLINE);
+            config.timeout = Some(deadline());
         });
         assert_eq!(guest.finish().0.code(), 1);
         let said = String::from_utf8(errors.bytes()).expect("text");

@@ -1,7 +1,7 @@
 //! `nc`: standard input and output, relayed to a peer and back.
 
 use arca_tests::data::{blocks_digest, digest_of, send_blocks};
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use arca_tests::local::free_port;
 use arca_tests::service::listen;
 use std::io::{PipeWriter, Read, Write, pipe};
@@ -54,7 +54,7 @@ impl Nc {
         sent.expect("the guest reads its input");
         let sent = answering.join().expect("no panic");
         sent.expect("the guest receives");
-        guest.finish_within(10 * DEADLINE).expect_code(0);
+        guest.finish_within(10 * deadline()).expect_code(0);
         let printed = output.join().expect("no panic");
         assert_eq!(printed, blocks_digest(2000, blocks()));
     }
@@ -79,7 +79,7 @@ fn each_end_is_passed_on_by_itself() {
     let (listener, address) = listen();
     let mut nc = Nc::start(&["localhost", &address.port().to_string()]);
     let (mut peer, _) = listener.accept().expect("the guest connects");
-    peer.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    peer.set_read_timeout(Some(deadline())).expect("a socket");
     // A piece without a line end arrives although no end follows.
     nc.input.write_all(b"ping").expect("the guest reads");
     let mut got = [0; 4];

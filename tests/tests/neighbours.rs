@@ -124,7 +124,7 @@ fn a_hostile_guest_harms_no_other_and_leaves_nothing_behind() {
     let (rounds, peak) = carrying.join().expect("the good guest is not harmed");
 
     // Threads of the services end when the hostile guests' connections have.
-    let deadline = Instant::now() + arca_tests::guest::DEADLINE;
+    let deadline = Instant::now() + arca_tests::guest::deadline();
     let settled = || open.count() == 0 && (descriptors(), threads()) == before;
     while !settled() && Instant::now() < deadline {
         thread::park_timeout(Duration::from_millis(1));

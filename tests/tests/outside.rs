@@ -1,7 +1,7 @@
 //! A guest crate outside of the workspace: made by `cargo xtask new`, built with
 //! its own cargo, booted and talked to.
 
-use arca_tests::guest::{DEADLINE, Ended, Guest, xtask};
+use arca_tests::guest::{Ended, Guest, deadline, xtask};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::TcpStream;
@@ -57,7 +57,7 @@ fn run(folder: &Path, args: &[&str]) -> Command {
 /// Waits for the end of something that builds.
 #[track_caller]
 fn built(command: Command) -> Ended {
-    Guest::spawn(command).finish_within(10 * DEADLINE)
+    Guest::spawn(command).finish_within(10 * deadline())
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_new_crate_is_run_and_answers_a_client() {
     let address = line.trim().strip_prefix("listening on http://");
     let address = address.unwrap_or_else(|| panic!("{line:?}: {}", server.stderr()));
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.set_read_timeout(Some(deadline())).expect("a socket");
     stream
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("connected");

@@ -1,7 +1,7 @@
 //! The process in which a guest runs where there is no KVM: what it may still do, and
 //! that it lives and dies with the VMM.
 
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use arca_tests::skip;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,7 +16,7 @@ const PROCESS: [&str; 2] = ["--platform", "process"];
 /// Waits until `look` gives something.
 #[track_caller]
 fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline();
     loop {
         if let Some(found) = look() {
             return found;

@@ -1,7 +1,7 @@
 //! `proxy`: connections passed on, both ways.
 
 use arca_tests::data::{assert_same, noise};
-use arca_tests::guest::{DEADLINE, Guest};
+use arca_tests::guest::{Guest, deadline};
 use arca_tests::local::{LocalGuest, free_port};
 use arca_tests::process::raise_descriptors;
 use arca_tests::redis::Redis;
@@ -36,7 +36,7 @@ fn many_connections_at_once_are_passed_on_whole() {
             let all_connected = &all_connected;
             scope.spawn(move || {
                 let mut stream = TcpStream::connect(address).expect("it listens");
-                stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+                stream.set_read_timeout(Some(deadline())).expect("a socket");
                 all_connected.wait();
                 let sent = noise(client as u64, EACH);
                 let mut sender = stream.try_clone().expect("a socket");
@@ -64,7 +64,7 @@ fn what_cannot_be_passed_on_is_reset() {
     let nobody = format!("127.0.0.1:{}", free_port());
     let guest = Guest::start(&[], "proxy", &["0", &nobody]);
     let mut stream = TcpStream::connect(guest.address_of("proxy")).expect("it listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.set_read_timeout(Some(deadline())).expect("a socket");
     let error = stream.read(&mut [0]).expect_err("nobody is there");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
@@ -83,7 +83,7 @@ fn redis_benchmark_runs_through_it_without_an_error() {
     if !has("redis-benchmark") {
         return;
     }
-    let ended = Guest::spawn(benchmark).finish_within(10 * DEADLINE);
+    let ended = Guest::spawn(benchmark).finish_within(10 * deadline());
     ended.expect_code(0);
     let said = String::from_utf8_lossy(&ended.stdout);
     // A line for each test, after that of the columns' names.

@@ -1,7 +1,7 @@
 //! The threads that serve a guest have given up what they do not need; one option
 //! leaves them as they were.
 
-use arca_tests::guest::{DEADLINE, Guest};
+use arca_tests::guest::{Guest, deadline};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn the_threads_of_a_guest_are_confined() {
         guest.address();
         let names = ["vcpu", "monitor", "stdout", "log"];
         // A thread that ends while the folder is read can hide another.
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline();
         let threads = loop {
             let threads = threads(guest.child().id());
             if names.iter().all(|name| threads.contains_key(*name)) || Instant::now() > end {

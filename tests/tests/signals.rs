@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM end a guest in order, under load too; a second one at once.
 
 use arca_tests::data::{assert_same, noise};
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -125,7 +125,7 @@ fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
 fn wait_until_taken(pid: u32) {
     // Signal n is bit n - 1.
     const BOTH: u64 = 1 << 1 | 1 << 14;
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline();
     loop {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

@@ -2,7 +2,7 @@
 //! however late they read; a loss is named, and is no success.
 
 use arca_tests::data::assert_same;
-use arca_tests::guest::{DEADLINE, Guest, image, vmm};
+use arca_tests::guest::{Guest, deadline, image, vmm};
 use arca_tests::records;
 use arca_tests::talk::Talk;
 use arca_vmm::{ExitStatus, StopReason, VmConfig};
@@ -45,11 +45,11 @@ fn start(adjust: impl FnOnce(&mut VmConfig)) -> (Talk, TcpStream) {
     let mut talk = Talk::start("oracle", &[], adjust);
     for line in lines(address) {
         talk.say(&line).expect("the guest is there");
-        let answer = talk.hear(DEADLINE).expect("an answer");
+        let answer = talk.hear(deadline()).expect("an answer");
         assert!(answer.starts_with("ok"), "{line}: {answer}");
     }
     let (peer, _) = listener.accept().expect("the guest is connected");
-    peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    peer.set_read_timeout(Some(deadline())).expect("a deadline");
     (talk, peer)
 }
 
@@ -136,7 +136,7 @@ fn the_command_says_what_it_waits_for_and_ends_with_a_signal() {
     let ended = guest.finish();
     ended.expect_code(74).expect_stderr("not delivered");
     // It is not taken for the whole.
-    peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    peer.set_read_timeout(Some(deadline())).expect("a deadline");
     assert!(peer.read_to_end(&mut Vec::new()).is_err());
 }
 

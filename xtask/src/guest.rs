@@ -1,5 +1,6 @@
 //! The guest programs of this workspace.
 
+use crate::built;
 use crate::root::root;
 use anyhow::Result;
 use arca_build::Package;
@@ -21,5 +22,8 @@ pub fn package() -> Result<Package> {
 ///
 /// If there is no such program, or cargo fails.
 pub fn build(program: &str) -> Result<PathBuf> {
+    if let Some(folder) = built::folder() {
+        return built::find(&folder, program);
+    }
     package()?.build(program)
 }

@@ -12,19 +12,25 @@
 //! | [`test`] | `test`: proves it end to end |
 //! | [`bench`] | `bench`: runs the program that measures |
 //! | [`fuzz`] | `fuzz`: runs the fuzz targets |
+//! | [`doctor`] | `doctor`: what this machine has of what the project can use |
+//! | [`qemu`] | `--qemu`: the same in an emulated machine |
+//! | [`built`] | programs that were built elsewhere |
 //! | [`root`](mod@root) | where the workspace is |
 //! | [`cargo`] | running cargo for the workspace |
 //! | [`tool`] | running programs, with what is run shown |
 
 pub mod bench;
 pub mod build;
+pub mod built;
 pub mod cargo;
 pub mod completions;
 mod demo;
+pub mod doctor;
 pub mod fuzz;
 pub mod guest;
 pub mod list;
 pub mod new;
+pub mod qemu;
 pub mod root;
 pub mod run;
 pub mod test;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use xtask::bench::Bench;
 use xtask::build::Build;
 use xtask::completions::Completions;
+use xtask::doctor::Doctor;
 use xtask::fuzz::Fuzz;
 use xtask::list::List;
 use xtask::new::New;
@@ -44,8 +45,13 @@ enum Command {
     Bench(Bench),
     /// Fuzz what comes from the other side of a boundary
     Fuzz(Fuzz),
+    /// Say what this machine has of what the project can use, and what mends it
+    Doctor(Doctor),
     /// Print a script by which a shell completes commands
     Completions(Completions),
+    /// The first process of the machine that `--qemu` makes
+    #[command(hide = true, name = xtask::qemu::INIT)]
+    MachineInit,
 }
 
 fn main() -> ExitCode {
@@ -59,7 +65,9 @@ fn main() -> ExitCode {
         Command::Build(build) => build.run().map(|()| 0),
         Command::New(new) => new.run().map(|()| 0),
         Command::Completions(completions) => completions.run(Cli::command()).map(|()| 0),
-        Command::Test(test) => Ok(code(test.run().map(|()| true))),
+        Command::Doctor(doctor) => doctor.run().map_err(Into::into),
+        Command::MachineInit => xtask::qemu::init().map(|never| match never {}),
+        Command::Test(test) => test.run(),
         Command::Bench(bench) => Ok(code(bench.run())),
         Command::Fuzz(fuzz) => Ok(code(fuzz.run().map(|()| true))),
     };

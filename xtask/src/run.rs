@@ -1,10 +1,13 @@
 //! `run`: boots a guest program.
 
-use crate::{demo, guest};
-use anyhow::Result;
+use crate::qemu::interrupts::Interrupts;
+use crate::qemu::stdin::MachineStdin;
+use crate::qemu::{self, QemuOptions};
+use crate::{built, demo, guest};
+use anyhow::{Context, Result};
 use arca_build::Package;
-use arca_vmm::Image;
 use arca_vmm::cli::{self, RunOptions};
+use arca_vmm::{Image, Input, VmConfig};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +21,8 @@ Examples:
   cargo xtask run http-get http://127.0.0.1:8000/FILE > out
   cargo xtask run --vcpus 2 --timeout 10s echo-server 7000
   cargo xtask run --manifest-path ../my-server 8080
-  cargo xtask run --image IMAGE 8080")]
+  cargo xtask run --image IMAGE 8080
+  cargo xtask run --qemu hello")]
 pub struct Run {
     #[command(flatten)]
     options: RunOptions,
@@ -33,6 +37,8 @@ pub struct Run {
     /// its arguments
     #[arg(long, value_name = "PATH", conflicts_with = "manifest_path")]
     image: Option<PathBuf>,
+    #[command(flatten)]
+    qemu: QemuOptions,
     /// The guest program ('demo' if none is named; `cargo xtask list` lists them)
     /// and its arguments
     #[arg(value_names = ["PROGRAM", "ARGS"], num_args = 0.., trailing_var_arg = true)]
@@ -44,41 +50,61 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// If there is no such program, or it cannot be built.
-    pub fn run(self) -> Result<u8> {
-        let mut command = self.command.into_iter();
+    /// If there is no such program, or it cannot be built, or there is no machine
+    /// to boot it in.
+    pub fn run(mut self) -> Result<u8> {
+        // In the machine that is asked for, this command runs again.
+        let in_machine = built::image().is_some();
+        if self.qemu.qemu && !in_machine {
+            let interrupts = Interrupts::take()?;
+            let (_, image) = self.choose()?;
+            let RunOptions { memory, arena, .. } = self.options;
+            let memory = memory.0.saturating_add(arena.0);
+            return qemu::run::run(&self.qemu, &interrupts, &image, memory);
+        }
+        let named = self.image.is_some() || self.manifest_path.is_some();
+        let (program, image) = self.choose()?;
         // Where the demo is asked for and nothing else, its host side is ours to
         // start.
-        let mut host = None;
-        let (program, image) = if let Some(image) = self.image {
-            (name(&image), image)
-        } else if let Some(path) = self.manifest_path {
-            let package = Package::open(path)?;
-            let program = match self.bin {
-                Some(program) => program,
-                None => package.only_program()?.to_owned(),
-            };
-            let image = package.build(&program)?;
-            (program, image)
-        } else {
-            let program = command.next().unwrap_or_else(|| "demo".into());
-            let image = guest::build(&program)?;
-            if program == "demo" && command.len() == 0 {
-                host = Some(demo::Host::start()?);
-            }
-            (program, image)
+        let host = match !named && program == "demo" && self.command.is_empty() {
+            true => Some(demo::Host::start()?),
+            false => None,
         };
         let args = match &host {
             Some(host) => host.guest_args(),
-            None => command.collect(),
+            None => self.command,
         };
-        Ok(cli::run(
-            &self.options,
-            Image::Path(image),
-            &program,
-            args,
-            |_| {},
-        ))
+        let stdin = match in_machine {
+            true => Input::Reader(Box::new(MachineStdin::open().context("standard input")?)),
+            false => Input::Inherit,
+        };
+        let set_stdin = |config: &mut VmConfig| config.stdin = stdin;
+        let image = Image::Path(image);
+        Ok(cli::run(&self.options, image, &program, args, set_stdin))
+    }
+
+    /// Which program it is, taken from the command line, and its image, which is
+    /// built if that is to be done.
+    fn choose(&mut self) -> Result<(String, PathBuf)> {
+        let named = self.image.is_some() || self.manifest_path.is_some();
+        let program = match named {
+            true => None,
+            false if self.command.is_empty() => Some("demo".into()),
+            false => Some(self.command.remove(0)),
+        };
+        let image = if let Some(image) = built::image().or_else(|| self.image.clone()) {
+            image
+        } else if let Some(path) = &self.manifest_path {
+            let package = Package::open(path)?;
+            match &self.bin {
+                Some(program) => package.build(program)?,
+                None => package.build(package.only_program()?)?,
+            }
+        } else {
+            guest::build(program.as_deref().unwrap_or_default())?
+        };
+        let program = program.unwrap_or_else(|| name(&image));
+        Ok((program, image))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `test`: proves it end to end.
 
+use crate::qemu::{self, QemuOptions};
 use crate::{cargo, guest, tool};
 use anyhow::{Result, bail};
 use arca_build::cargo::shield;
@@ -16,13 +17,16 @@ use std::{env, iter};
 Examples:
   cargo xtask test                             everything, on every platform
   cargo xtask test --platform process          everything, with guests in processes
-  cargo xtask test reset orphan                what has one of these in its name")]
+  cargo xtask test reset orphan                what has one of these in its name
+  cargo xtask test --qemu                      what boots guests, in an emulated machine")]
 pub struct Test {
     /// Boot guests on this platform only: kvm or process; auto is all that there are
     #[arg(long, value_name = "NAME", default_value_t)]
     platform: Platform,
     /// Run only tests whose name contains one of these
     filter: Vec<String>,
+    #[command(flatten)]
+    qemu: QemuOptions,
 }
 
 /// The packages whose tests boot guests.
@@ -31,12 +35,27 @@ const BOOTING: [&str; 2] = ["arca-tests", "arca-vmm"];
 impl Test {
     /// Builds the guest programs and runs every test: those of each crate, those
     /// that boot a guest on each platform that there is, the documentation's examples,
-    /// and the models.
+    /// and the models; or, in a machine, those that boot a guest. The exit code is 0
+    /// if all passed.
     ///
     /// # Errors
     ///
-    /// If one fails, or there is no platform.
-    pub fn run(self) -> Result<()> {
+    /// If there is no such machine.
+    pub fn run(self) -> Result<u8> {
+        let passed = match self.qemu.qemu {
+            true => qemu::test::run(&self.qemu, self.platform, &self.filter)?,
+            false => match self.run_here() {
+                Ok(()) => true,
+                Err(error) => {
+                    tool::say(format_args!("error: {error:#}"));
+                    false
+                }
+            },
+        };
+        Ok(u8::from(!passed))
+    }
+
+    fn run_here(&self) -> Result<()> {
         guest::package()?.build_all()?;
         let mut lines = Vec::new();
         let mut platforms = Vec::new();
@@ -114,7 +133,11 @@ fn passed(output: &str) -> usize {
 
 /// The variable that names the file in which tests say what they skipped, a line
 /// each.
-const SKIPS: &str = "ARCA_TESTS_SKIPPED";
+pub(crate) const SKIPS: &str = "ARCA_TESTS_SKIPPED";
+
+/// The variable that says how many times slower this machine is than others, by
+/// which tests scale their deadlines.
+pub const SLOWER: &str = "ARCA_TESTS_SLOWER";
 
 /// Says that a test could not be done here, and why, to the `cargo xtask test`
 /// that runs it, if one does.

@@ -1,5 +1,6 @@
 //! Who does what a script says: a native thread, or a guest.
 
+use crate::guest::scaled;
 use crate::local::LocalGuest;
 use crate::talk::Talk;
 use arca_monitor::Rule;
@@ -51,7 +52,7 @@ impl Default for NativeActor {
 impl Actor for NativeActor {
     fn ask(&mut self, line: &str) -> Result<String, &'static str> {
         self.lines.send(line.into()).map_err(|_| "panicked")?;
-        let answer = self.answers.recv_timeout(DEADLINE);
+        let answer = self.answers.recv_timeout(scaled(DEADLINE));
         answer.map_err(|_| "no answer")
     }
 }
@@ -125,7 +126,7 @@ impl GuestActor {
 impl Actor for GuestActor {
     fn ask(&mut self, line: &str) -> Result<String, &'static str> {
         self.0.say(line)?;
-        self.0.hear(DEADLINE)
+        self.0.hear(scaled(DEADLINE))
     }
 
     fn settle(&mut self) {

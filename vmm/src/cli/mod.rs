@@ -142,14 +142,14 @@ impl RunOptions {
 }
 
 /// Runs a guest as these options want it, and says how it ended on standard
-/// error unless it ended by itself. `started` is called before the first
-/// instruction. Returns the exit code for the process.
+/// error unless it ended by itself. `adjust` has its way with the
+/// configuration before. Returns the exit code for the process.
 pub fn run(
     options: &RunOptions,
     image: Image,
     program: &str,
     args: Vec<String>,
-    started: impl FnOnce(&VmHandle),
+    adjust: impl FnOnce(&mut VmConfig),
 ) -> u8 {
     options.init_logger();
     raise_descriptor_limit();
@@ -163,14 +163,12 @@ pub fn run(
     };
     let mut handle = None;
     let result = options.trace().and_then(|trace| {
-        let config = VmConfig {
+        let mut config = VmConfig {
             trace,
             ..options.config(image, program, args)
         };
-        run_watched(&signals, config, |vm| {
-            handle = Some(vm.clone());
-            started(vm);
-        })
+        adjust(&mut config);
+        run_watched(&signals, config, |vm| handle = Some(vm.clone()))
     });
     if let Some(handle) = handle.filter(|_| options.stats) {
         say(&handle.stats());
