@@ -17,6 +17,16 @@ pub enum Command {
         /// What it is.
         header: Header,
     },
+    /// One transfer over a new connection, which is generated and parsed. Answers with
+    /// `ns`.
+    Work {
+        /// Who serves it.
+        address: SocketAddr,
+        /// What it is.
+        header: Header,
+        /// Where the bytes are, not in a buffer.
+        in_place: bool,
+    },
     /// Round trips over a new connection. Answers with `ns` for all of them,
     /// `p50_ns`, `p99_ns` and `max_ns`.
     Ping {
@@ -70,6 +80,11 @@ impl fmt::Display for Command {
             Self::Transfer { address, header } => {
                 write!(f, "transfer {address} {} {}", header.up, header.down)
             }
+            Self::Work {
+                address,
+                header,
+                in_place,
+            } => write!(f, "work {address} {} {} {in_place}", header.up, header.down),
             Self::Ping {
                 address,
                 size,
@@ -98,6 +113,11 @@ impl FromStr for Command {
             "transfer" => Self::Transfer {
                 address: words.next()?,
                 header: words.header()?,
+            },
+            "work" => Self::Work {
+                address: words.next()?,
+                header: words.header()?,
+                in_place: words.next()?,
             },
             "ping" => Self::Ping {
                 address: words.next()?,
@@ -171,6 +191,11 @@ mod tests {
         let (size, count) = (64, 10_000);
         for command in [
             Command::Transfer { address, header },
+            Command::Work {
+                address,
+                header,
+                in_place: true,
+            },
             Command::Ping {
                 address,
                 size,

@@ -26,6 +26,8 @@ impl fmt::Display for Failure {
     }
 }
 
+impl core::error::Error for Failure {}
+
 /// A stream that ended in the middle of something.
 pub(crate) fn ended() -> Failure {
     Failure::new("the connection ended early")

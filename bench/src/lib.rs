@@ -36,7 +36,7 @@ pub mod session;
 pub mod wire;
 
 pub use command::Command;
-pub use connection::{Connection, Listener, Stream};
+pub use connection::{Connection, Listener};
 pub use failure::Failure;
 pub use net::Net;
 pub use reply::{Outcome, Reply};

@@ -2,13 +2,14 @@
 
 use crate::PIECE;
 use crate::client::exchange::exchange;
-use crate::connection::{Connection, Listener, Stream};
+use crate::connection::{Connection, Listener};
 use crate::failure::{Failure, ended};
 use crate::wire::Header;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::future::Future;
 use core::net::SocketAddr;
+use embedded_io::{Read, Write};
 
 /// A system with clocks and TCP.
 ///
@@ -16,7 +17,7 @@ use core::net::SocketAddr;
 /// are used on the thread that opened them.
 pub trait Net: Clone {
     /// A connection for blocking calls.
-    type Stream: Stream;
+    type Stream: Read + Write;
     /// A listening socket for blocking calls.
     type Listener: Listener<Stream = Self::Stream>;
     /// A connection for tasks.
@@ -63,6 +64,16 @@ pub trait Net: Clone {
         let done = self.run_all(vec![task]).pop();
         done.ok_or_else(ended)??;
         Ok(self.now() - start)
+    }
+
+    /// Generates or parses a transfer where its bytes are, in the memory that the system
+    /// lends; see [`work`](crate::client::work).
+    ///
+    /// # Errors
+    ///
+    /// If the system lends none, or as [`work::copied`](crate::client::work::copied).
+    fn work_in_place(&self, _stream: &mut Self::Stream, _header: Header) -> Result<u64, Failure> {
+        Err(Failure::new("this system lends no memory"))
     }
 
     /// Runs all of `tasks` at once, to their ends; the results are in order.

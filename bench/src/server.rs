@@ -1,9 +1,10 @@
 //! The server ends of the workloads.
 
-use crate::connection::{Connection, Listener, Stream};
+use crate::connection::{Connection, Listener, fill};
 use crate::failure::{Failure, ended};
 use crate::wire::{COUNT_SIZE, Header, payload};
 use alloc::vec;
+use embedded_io::{Read, Write};
 use futures_util::future::try_join;
 
 /// Bytes that an echo carries back at a time.
@@ -28,12 +29,14 @@ pub fn churn<L: Listener>(listener: &L, count: usize) -> Result<(), Failure> {
 /// # Errors
 ///
 /// If the connection fails.
-pub fn echo<S: Stream>(stream: &mut S) -> Result<(), Failure> {
+pub fn echo<S: Read + Write>(stream: &mut S) -> Result<(), Failure> {
     let mut buffer = [0; ECHO_PIECE];
     loop {
-        match stream.read(&mut buffer)? {
+        match stream.read(&mut buffer).map_err(Failure::of("read"))? {
             0 => return Ok(()),
-            len => stream.write_all(&buffer[..len])?,
+            len => stream
+                .write_all(&buffer[..len])
+                .map_err(Failure::of("write"))?,
         }
     }
 }
@@ -58,11 +61,11 @@ pub async fn echo_shared<C: Connection>(connection: C) -> Result<(), Failure> {
 /// # Errors
 ///
 /// If the connection fails.
-pub fn header<S: Stream>(stream: &mut S) -> Result<Option<Header>, Failure> {
+pub fn header<S: Read>(stream: &mut S) -> Result<Option<Header>, Failure> {
     let mut bytes = [0; Header::SIZE];
-    match stream.read(&mut bytes)? {
+    match stream.read(&mut bytes).map_err(Failure::of("read"))? {
         0 => return Ok(None),
-        len => stream.read_exact(&mut bytes[len..])?,
+        len => fill(stream, &mut bytes[len..])?,
     }
     Ok(Some(Header::from_bytes(bytes)))
 }

@@ -14,6 +14,7 @@ use crate::native::{self, Native, connection, event_loop};
 use crate::reply::{Outcome, Reply};
 use crate::wire::payload;
 use crate::{PIECE, client, server};
+use embedded_io::Write as _;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use socket2::{Domain, Socket, Type};
 use std::fmt;
@@ -176,7 +177,8 @@ fn transfer(stream: &mut Stream) -> Result<(), Failure> {
             give(stream, header.down, &outgoing)?;
             take(stream, header.up, &mut incoming)?;
         }
-        crate::connection::Stream::write_all(stream, &header.up.to_le_bytes())?;
+        let counted = stream.write_all(&header.up.to_le_bytes());
+        counted.map_err(Failure::of("write"))?;
     }
     Ok(())
 }
@@ -266,6 +268,12 @@ mod tests {
         for (up, down) in [(n, 0), (0, n), (n, n)] {
             let header = Header { up, down };
             all_done(Command::Transfer { address, header });
+            let in_place = false;
+            all_done(Command::Work {
+                address,
+                header,
+                in_place,
+            });
             let (up, down) = (up / 10, down / 10);
             let header = Header { up, down };
             all_done(Command::Move { header });

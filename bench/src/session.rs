@@ -1,7 +1,7 @@
 //! The program under measurement: commands in, replies out.
 
 use crate::client::crowd::Crowd;
-use crate::client::{churn, ping, transfer};
+use crate::client::{churn, ping, transfer, work};
 use crate::command::Command;
 use crate::connection::Listener;
 use crate::failure::Failure;
@@ -58,6 +58,14 @@ fn run<N: Net + Send + 'static>(
     match command {
         Command::Transfer { address, header } => {
             let took = transfer::run(net, address, header)?;
+            return Ok(Outcome::default().with("ns", took));
+        }
+        Command::Work {
+            address,
+            header,
+            in_place,
+        } => {
+            let took = work::run(net, address, header, in_place)?;
             return Ok(Outcome::default().with("ns", took));
         }
         Command::Ping {

@@ -6,14 +6,14 @@ use arca_tests::guest::{Guest, deadline, image, vmm};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the program says of each thing that it has checked, before its random bytes.
-const CHECKED: [&str; 11] = [
+/// What the program says of each thing that it has checked, beside its random bytes.
+const CHECKED: [&str; 12] = [
     "ok: embedded-nal-async connects",
     "ok: edge-nal connects, splits and shuts down",
     "ok: edge-nal binds and accepts",
@@ -25,6 +25,7 @@ const CHECKED: [&str; 11] = [
     "ok: embassy-time's time-outs end what takes longer",
     "ok: a time that is past has come",
     "ok: getrandom gives random bytes",
+    "ok: what is generated in place is parsed in place",
 ];
 
 /// A service that sends back what comes.
@@ -55,7 +56,8 @@ fn others_crates_have_network_names_time_and_random_bytes() {
         let output = String::from_utf8_lossy(&ended.stdout).into_owned();
         ended.expect_code(0);
         let mut lines: Vec<_> = output.lines().collect();
-        drawn.insert(lines.pop().expect("random bytes").to_owned());
+        let bytes = lines.iter().position(|line| line.starts_with('['));
+        drawn.insert(lines.remove(bytes.expect("random bytes")).to_owned());
         assert_eq!(lines, CHECKED);
     }
     assert_eq!(drawn.len(), 2, "new ones at every boot: {drawn:?}");
@@ -101,6 +103,32 @@ fn lines_are_read_whole_by_reads_that_are_given_up() {
         .and_then(|n| n.parse().ok())
         .expect("a number");
     assert!(count > 0, "no read was given up");
+}
+
+#[test]
+fn a_relay_hands_bytes_and_both_ends_on() {
+    let guest = Guest::start(&[], "interfaces", &["relay", &echo().to_string()]);
+    let line = guest.wait_for("relay at ");
+    let address = line.split(' ').nth(2).expect("an address");
+    let mut stream = TcpStream::connect(address).expect("the guest listens");
+    stream
+        .set_read_timeout(Some(deadline()))
+        .expect("a deadline");
+    let sent = noise(23, 24 << 20);
+    let (mut writer, source) = (stream.try_clone().expect("a handle"), sent.clone());
+    let sender = thread::spawn(move || {
+        writer.write_all(&source).expect("the guest reads");
+        writer.shutdown(Shutdown::Write).expect("connected");
+    });
+    let mut got = Vec::new();
+    // To the end, which comes all the way from the service, after ours.
+    stream.read_to_end(&mut got).expect("the guest writes");
+    sender.join().expect("all was sent");
+    assert_same(&got, &sent);
+    let ended = guest.finish();
+    ended.expect_code(0);
+    let counts = format!("{0} {0}\n", sent.len());
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), counts);
 }
 
 /// A guest that waits for signals.

@@ -11,7 +11,7 @@
 //! | [`side`] | the processes of both sides and of the service |
 //! | [`program`] | such a process, as this one sees it: commands, CPU time, memory |
 //! | [`rig`] | the three of them, and measuring in pairs |
-//! | [`streams`], [`trips`], [`churns`], [`idle`], [`boot`], [`ring`] | the workloads |
+//! | [`streams`], [`trips`], [`churns`], [`idle`], [`boot`], [`in_place`], [`ring`] | the workloads |
 //! | [`statistics`] | medians, percentiles, ratios |
 //! | [`row`], [`target`] | one result; what it must reach |
 //! | [`table`], [`chart`] | results on the terminal; as pictures |
@@ -22,6 +22,7 @@ mod chart;
 mod churns;
 mod host;
 mod idle;
+mod in_place;
 mod plan;
 mod program;
 mod rig;
@@ -203,6 +204,7 @@ fn measure(
         Workload::Accept => in_rig(churns::accept),
         Workload::Idle => idle::idle(plan, vm, progress),
         Workload::Boot => boot::boot(plan, vm, progress),
+        Workload::InPlace => in_place::in_place(plan, vm, progress),
         Workload::Ring => ring::ring(plan, progress),
     }?;
     for row in &mut rows {

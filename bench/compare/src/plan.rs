@@ -25,6 +25,8 @@ pub enum Workload {
     Idle,
     /// From process start to main and to the first connection
     Boot,
+    /// Bulk data that the guest generates and parses: with a buffer, and in place
+    InPlace,
     /// The ring alone, between two threads of the host
     Ring,
 }
@@ -48,6 +50,7 @@ impl Workload {
             Self::Fan => "fan",
             Self::Idle => "idle",
             Self::Boot => "boot",
+            Self::InPlace => "in-place",
             Self::Ring => "ring",
         }
     }

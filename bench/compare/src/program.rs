@@ -169,6 +169,33 @@ impl Program {
         Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
     }
 
+    /// CPU time so far of its threads whose name contains `name`, in nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone, or has no such thread.
+    pub fn thread_cpu_ns(&self, name: &str) -> Result<u64> {
+        let folder = format!("/proc/{}/task", self.child.id());
+        let (mut sum, mut found) = (0, false);
+        for entry in fs::read_dir(&folder).with_context(|| folder.clone())? {
+            let thread = entry.with_context(|| folder.clone())?.path();
+            // One that ends meanwhile is none of those that are looked for.
+            let Ok(comm) = fs::read_to_string(thread.join("comm")) else {
+                continue;
+            };
+            if comm.contains(name) {
+                let text = fs::read_to_string(thread.join("schedstat"));
+                let text = text.context("the kernel counts no CPU time of threads")?;
+                let time = text.split(' ').next().and_then(|time| time.parse().ok());
+                sum += time.unwrap_or(0u64);
+                found = true;
+            }
+        }
+        found
+            .then_some(sum)
+            .with_context(|| format!("no thread {name} in {folder}"))
+    }
+
     /// Its resident memory, in bytes.
     ///
     /// # Errors

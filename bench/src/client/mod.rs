@@ -7,9 +7,11 @@
 //! | [`ping`] | round trips over one connection |
 //! | [`churn`] | connections that are opened, used once and closed |
 //! | [`crowd`] | many connections at once |
+//! | [`work`] | bulk data that is generated and parsed |
 
 pub mod churn;
 pub mod crowd;
 pub mod exchange;
 pub mod ping;
 pub mod transfer;
+pub mod work;

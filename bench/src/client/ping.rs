@@ -1,12 +1,13 @@
 //! Round trips over one connection.
 
-use crate::connection::Stream;
+use crate::connection::fill;
 use crate::failure::Failure;
 use crate::net::Net;
 use crate::reply::Outcome;
 use crate::wire::payload;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use embedded_io::Write;
 
 /// Makes `count` round trips of `size` bytes, after a tenth as many that are not
 /// counted.
@@ -24,15 +25,15 @@ pub fn run<N: Net>(
     let message = payload(size);
     let mut answer = payload(size);
     for _ in 0..count / 10 {
-        stream.write_all(&message)?;
-        stream.read_exact(&mut answer)?;
+        stream.write_all(&message).map_err(Failure::of("write"))?;
+        fill(&mut stream, &mut answer)?;
     }
     let mut times = Vec::with_capacity(count);
     let start = net.now();
     let mut last = start;
     for _ in 0..count {
-        stream.write_all(&message)?;
-        stream.read_exact(&mut answer)?;
+        stream.write_all(&message).map_err(Failure::of("write"))?;
+        fill(&mut stream, &mut answer)?;
         let now = net.now();
         times.push(now - last);
         last = now;

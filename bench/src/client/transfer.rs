@@ -1,11 +1,12 @@
 //! Bulk data over one connection.
 
 use crate::PIECE;
-use crate::connection::Stream;
+use crate::connection::fill;
 use crate::failure::{Failure, ended};
 use crate::net::Net;
 use crate::wire::{COUNT_SIZE, Header, check_count, payload};
 use core::net::SocketAddr;
+use embedded_io::{Read, Write};
 
 /// Makes one transfer over a new connection and gives the nanoseconds it took,
 /// from the header to the server's count.
@@ -23,7 +24,8 @@ pub fn run<N: Net>(net: &N, address: SocketAddr, header: Header) -> Result<u64, 
     let mut stream = net.connect(address)?;
     let mut buffer = payload(PIECE);
     let start = net.now();
-    stream.write_all(&header.to_bytes())?;
+    let asked = stream.write_all(&header.to_bytes());
+    asked.map_err(Failure::of("write"))?;
     give(&mut stream, header.up, &buffer)?;
     take(&mut stream, header.down, &mut buffer)?;
     finish(&mut stream, header)?;
@@ -35,11 +37,12 @@ pub fn run<N: Net>(net: &N, address: SocketAddr, header: Header) -> Result<u64, 
 /// # Errors
 ///
 /// If the connection fails.
-pub fn give<S: Stream>(stream: &mut S, len: u64, buffer: &[u8]) -> Result<(), Failure> {
+pub fn give<S: Write>(stream: &mut S, len: u64, buffer: &[u8]) -> Result<(), Failure> {
     let mut left = len;
     while left > 0 {
         let piece = left.min(buffer.len() as u64);
-        stream.write_all(&buffer[..piece as usize])?;
+        let written = stream.write_all(&buffer[..piece as usize]);
+        written.map_err(Failure::of("write"))?;
         left -= piece;
     }
     Ok(())
@@ -50,11 +53,14 @@ pub fn give<S: Stream>(stream: &mut S, len: u64, buffer: &[u8]) -> Result<(), Fa
 /// # Errors
 ///
 /// If the connection fails, or ends before that.
-pub fn take<S: Stream>(stream: &mut S, len: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+pub fn take<S: Read>(stream: &mut S, len: u64, buffer: &mut [u8]) -> Result<(), Failure> {
     let mut left = len;
     while left > 0 {
         let piece = left.min(buffer.len() as u64) as usize;
-        match stream.read(&mut buffer[..piece])? {
+        match stream
+            .read(&mut buffer[..piece])
+            .map_err(Failure::of("read"))?
+        {
             0 => return Err(ended()),
             count => left -= count as u64,
         }
@@ -67,8 +73,8 @@ pub fn take<S: Stream>(stream: &mut S, len: u64, buffer: &mut [u8]) -> Result<()
 /// # Errors
 ///
 /// If the connection fails, or the server did not get all.
-pub fn finish<S: Stream>(stream: &mut S, header: Header) -> Result<(), Failure> {
+pub fn finish<S: Read>(stream: &mut S, header: Header) -> Result<(), Failure> {
     let mut count = [0; COUNT_SIZE];
-    stream.read_exact(&mut count)?;
+    fill(stream, &mut count)?;
     check_count(count, header.up)
 }

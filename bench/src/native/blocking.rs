@@ -2,6 +2,7 @@
 
 use crate::connection;
 use crate::failure::Failure;
+use embedded_io::ErrorType;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -30,18 +31,33 @@ impl Stream {
     }
 }
 
-impl connection::Stream for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        loop {
-            match self.0.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result.map_err(Failure::of("read")),
-            }
-        }
+impl ErrorType for Stream {
+    type Error = io::Error;
+}
+
+impl embedded_io::Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.read(buffer))
+    }
+}
+
+impl embedded_io::Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.write(bytes))
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.0.write_all(bytes).map_err(Failure::of("write"))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes a call until no signal interrupts it.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

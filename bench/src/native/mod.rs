@@ -12,10 +12,10 @@ pub mod event_loop;
 
 use crate::PIECE;
 use crate::client::transfer::{finish, give, take};
-use crate::connection::Stream as _;
 use crate::failure::Failure;
 use crate::net::Net;
 use crate::wire::{Header, payload};
+use embedded_io::Write as _;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -65,7 +65,8 @@ impl Net for Native {
         let outgoing = payload(PIECE);
         let mut incoming = payload(PIECE);
         let start = self.now();
-        stream.write_all(&header.to_bytes())?;
+        let asked = stream.write_all(&header.to_bytes());
+        asked.map_err(Failure::of("write"))?;
         thread::scope(|scope| {
             let giver = scope.spawn(|| give(&mut other, header.up, &outgoing));
             let taken = take(&mut stream, header.down, &mut incoming);

@@ -10,7 +10,9 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use arca_bench::{Connection, Failure, Listener, Net, Stream, session};
+use arca_bench::client::work::{generate, parse};
+use arca_bench::wire::Header;
+use arca_bench::{Connection, Failure, Listener, Net, session};
 use arca_guest::net::{self, AsyncTcpStream, SocketAddr, TcpListener, TcpStream};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::stdio::stdin;
@@ -42,9 +44,6 @@ fn main() -> Result<(), Failure> {
 #[derive(Clone, Copy)]
 struct Guest;
 
-/// A connection for blocking calls.
-struct GuestStream(TcpStream);
-
 /// A listening socket.
 struct GuestListener(TcpListener);
 
@@ -52,7 +51,7 @@ struct GuestListener(TcpListener);
 struct GuestConnection(AsyncTcpStream);
 
 impl Net for Guest {
-    type Stream = GuestStream;
+    type Stream = TcpStream;
     type Listener = GuestListener;
     type Connection = GuestConnection;
 
@@ -64,9 +63,8 @@ impl Net for Guest {
         since_unix_epoch().as_nanos() as u64
     }
 
-    fn connect(&self, address: SocketAddr) -> Result<GuestStream, Failure> {
-        let stream = net::connect(address).map_err(Failure::of("connect"))?;
-        Ok(GuestStream(stream))
+    fn connect(&self, address: SocketAddr) -> Result<TcpStream, Failure> {
+        net::connect(address).map_err(Failure::of("connect"))
     }
 
     fn listen(&self, address: SocketAddr) -> Result<GuestListener, Failure> {
@@ -79,6 +77,30 @@ impl Net for Guest {
         address: SocketAddr,
     ) -> impl Future<Output = Result<GuestConnection, Failure>> + Send + 'static {
         GuestConnection::open(address)
+    }
+
+    fn work_in_place(&self, stream: &mut TcpStream, header: Header) -> Result<u64, Failure> {
+        let mut left = header.up;
+        while left > 0 {
+            let put = stream.write_with(|room| {
+                let len = left.min(room.len() as u64) as usize;
+                generate(&mut room[..len]);
+                len
+            });
+            left -= put.map_err(Failure::of("write"))? as u64;
+        }
+        let (mut left, mut seen) = (header.down, 0);
+        while left > 0 {
+            let bytes = stream.fill_buf().map_err(Failure::of("read"))?;
+            let len = left.min(bytes.len() as u64) as usize;
+            if len == 0 {
+                return Err(Failure::new("the connection ended early"));
+            }
+            seen += parse(&bytes[..len]);
+            stream.consume(len);
+            left -= len as u64;
+        }
+        Ok(seen)
     }
 
     /// As tasks, on all vCPUs.
@@ -105,26 +127,16 @@ impl GuestConnection {
     }
 }
 
-impl Stream for GuestStream {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        self.0.read(buffer).map_err(Failure::of("read"))
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.0.write_all(bytes).map_err(Failure::of("write"))
-    }
-}
-
 impl Listener for GuestListener {
-    type Stream = GuestStream;
+    type Stream = TcpStream;
 
     fn address(&self) -> SocketAddr {
         self.0.local_addr()
     }
 
-    fn accept(&self) -> Result<GuestStream, Failure> {
+    fn accept(&self) -> Result<TcpStream, Failure> {
         let (stream, _) = self.0.accept().map_err(Failure::of("accept"))?;
-        Ok(GuestStream(stream))
+        Ok(stream)
     }
 }
 

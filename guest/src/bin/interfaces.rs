@@ -1,7 +1,8 @@
 //! `interfaces ADDRESS`: checks the interfaces by which others' crates reach this system,
 //! with an echo service at ADDRESS. `interfaces signals`: says which signals come, and
 //! ends with the first SIGTERM; with `lasting` it does not. `interfaces lines`: copies
-//! lines, and gives each read up and begins it anew while it waits.
+//! lines, and gives each read up and begins it anew while it waits. `interfaces relay
+//! TARGET`: relays a connection to TARGET and says how much went each way.
 //!
 //! Prints what it has checked, and exits 0; 1 if something was not as it should be.
 
@@ -15,11 +16,15 @@ use alloc::string::String;
 use arca_guest::edge_nal::{self, TcpAccept, TcpBind};
 use arca_guest::embedded_io_async::{Read, Write};
 use arca_guest::embedded_nal_async::{self, AddrType, Dns, TcpConnect};
-use arca_guest::net::{self, Error, ErrorKind, IpAddr, SocketAddr};
+use arca_guest::net::{
+    self, AsyncTcpStream, Error, ErrorKind, IpAddr, SocketAddr, TcpListener, TcpStream,
+};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::signal::{self, Signal};
 use arca_guest::stdio::{stdin, stdout};
-use arca_guest::{args, block_on, eprintln, fill_random, join, println, random_seed, timeout};
+use arca_guest::{
+    args, block_on, eprintln, fill_random, join, println, random_seed, spawn, timeout,
+};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 
 arca_guest::entry!(main);
@@ -38,13 +43,14 @@ fn main() -> Result<(), String> {
         (Some(kind @ ("signals" | "lasting")), None) => {
             block_on(signals(kind == "lasting")).map_err(|error| format!("{error}"))
         }
+        (Some("relay"), Some(target)) => relay(target),
         (Some("lines"), None) => block_on(lines()).map_err(|error| format!("{error}")),
         (Some(address), None) => {
             let echo = address.parse().map_err(|error| format!("{error}"))?;
             block_on(all(echo))
         }
         _ => {
-            eprintln!("usage: interfaces ADDRESS|signals|lasting|lines");
+            eprintln!("usage: interfaces ADDRESS|signals|lasting|lines|relay TARGET");
             exit(ExitCode(2));
         }
     }
@@ -63,7 +69,8 @@ async fn all(echo: SocketAddr) -> Result<(), String> {
     check(served == Ok(true), "edge-nal binds and accepts")?;
     names(stack).await?;
     time().await?;
-    random()
+    random()?;
+    in_place(echo).await
 }
 
 /// By nothing but embedded-nal-async's traits.
@@ -205,4 +212,61 @@ async fn lines() -> Result<(), Error> {
     }
     eprintln!("given up {given_up} times");
     stdout().flush_async().await
+}
+
+/// Bytes that are generated and parsed in place: several times around the ring.
+const IN_PLACE: u64 = 24 << 20;
+
+/// A byte of a stream that no shift of it has at the same place.
+fn byte_at(offset: u64) -> u8 {
+    (offset ^ offset >> 8 ^ offset >> 16) as u8
+}
+
+async fn in_place(echo: SocketAddr) -> Result<(), String> {
+    let stream = AsyncTcpStream::connect(echo).await;
+    let (mut read, mut write) = stream.map_err(|error| format!("{error}"))?.into_split();
+    let generating = spawn(async move {
+        let mut offset = 0;
+        while offset < IN_PLACE {
+            let room = write.write_with(|room| {
+                let len = (IN_PLACE - offset).min(room.len() as u64) as usize;
+                for (at, byte) in room[..len].iter_mut().enumerate() {
+                    *byte = byte_at(offset + at as u64);
+                }
+                len
+            });
+            offset += room.await? as u64;
+        }
+        Ok::<_, Error>(())
+    });
+    let (mut offset, mut right) = (0, true);
+    loop {
+        let bytes = read.fill_buf().await.map_err(|error| format!("{error}"))?;
+        if bytes.is_empty() {
+            break;
+        }
+        // In uneven pieces, as a parser takes them.
+        let len = bytes.len().min(1 + offset as usize % 70_001);
+        let wanted = (offset..).map(byte_at);
+        right &= bytes[..len].iter().copied().eq(wanted.take(len));
+        read.consume(len);
+        offset += len as u64;
+    }
+    check(
+        generating.await == Ok(()) && right && offset == IN_PLACE,
+        "what is generated in place is parsed in place",
+    )
+}
+
+fn relay(target: &str) -> Result<(), String> {
+    let relayed = || {
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0))?;
+        eprintln!("relay at {} .", listener.local_addr());
+        let (mut client, _) = listener.accept()?;
+        let mut server = TcpStream::connect(target)?;
+        net::copy_bidirectional(&mut client, &mut server)
+    };
+    let (there, back) = relayed().map_err(|error: Error| format!("{error}"))?;
+    println!("{there} {back}");
+    Ok(())
 }

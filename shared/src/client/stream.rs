@@ -222,7 +222,7 @@ impl ArcaTcpStream {
     }
 
     /// Calls `generate` with the room that there is, where it is: in the ring, as much
-    /// as lies in one piece, and at least a byte. It holds what it held before.
+    /// as lies in one piece, at least a byte and at most 256 KiB. It holds what it held before.
     /// `generate` says how many bytes it put there, from the start; more than there is
     /// room for is cut. Gives that number. Nothing is copied.
     ///

@@ -3,7 +3,7 @@
 
 use crate::data::describe;
 use crate::op::{Op, Seen};
-use crate::system::{Failure, Listener, Made, Outcome, Reader, Stream, System, Writer};
+use crate::system::{Failure, Listener, Made, Outcome, Stream, System};
 use crate::transfer::{OK, Task, peek, read, read_end, read_exact, recv, send, write, write_all};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use arca_shared::errno::Errno;
 use core::fmt::Display;
 use core::time::Duration;
+use embedded_io_async::{Read, ReadExactError, Write};
 
 /// The interpreter.
 pub struct Interpreter<S: System> {
@@ -74,12 +75,17 @@ impl<S: System> Interpreter<S> {
             Op::HalfRead { name, len } => {
                 let mut buffer = vec![0; len];
                 let reader = self.readers.get_mut(&name).ok_or(NO_SUCH)?;
-                self.system.block(reader.read_exact(&mut buffer))?;
-                Ok(describe(&buffer))
+                let read = self.system.block(reader.read_exact(&mut buffer));
+                match read {
+                    Ok(()) => Ok(describe(&buffer)),
+                    Err(ReadExactError::UnexpectedEof) => Err(Failure::UnexpectedEof),
+                    Err(ReadExactError::Other(error)) => Err(error.into()),
+                }
             }
             Op::HalfWrite { name, data } => {
                 let writer = self.writers.get_mut(&name).ok_or(NO_SUCH)?;
-                said(self.system.block(writer.write_all(&data.bytes())))
+                let written = self.system.block(writer.write_all(&data.bytes()));
+                said(written.map_err(Into::into))
             }
             Op::Shutdown { name, how } => said(self.stream(&name)?.shutdown(how)),
             Op::Settle { name, seen } => self.settle(&name, seen),
@@ -187,7 +193,7 @@ impl<S: System> Interpreter<S> {
         };
         let stream = |name: &str| {
             let stream = self.stream(name)?;
-            Ok(match for_job {
+            Ok::<_, Failure>(match for_job {
                 true => stream.for_job(),
                 false => stream.clone(),
             })

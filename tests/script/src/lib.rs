@@ -27,4 +27,4 @@ mod transfer;
 pub use data::{Data, noise};
 pub use interpreter::Interpreter;
 pub use op::{How, Op, Seen};
-pub use system::{Failure, Listener, Made, Outcome, Reader, Stream, System, Writer};
+pub use system::{Failure, Listener, Made, Outcome, Stream, System};

@@ -6,11 +6,13 @@
 use crate::op::{How, Seen};
 use alloc::string::String;
 use arca_shared::errno::Errno;
+use arca_shared::error::Error;
 use arca_shared::protocol::message::SocketOption;
 use core::fmt;
 use core::future::Future;
 use core::net::SocketAddr;
 use core::time::Duration;
+use embedded_io_async::{ErrorKind, Read, Write};
 
 /// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,29 @@ impl fmt::Display for Failure {
             Self::Errno(errno) => write!(f, "error {errno:?}"),
             Self::UnexpectedEof => f.write_str("error unexpected end"),
             Self::Other(text) => write!(f, "error {text}"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+impl embedded_io_async::Error for Failure {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Errno(errno) => Errno::kind(*errno).into(),
+            Self::UnexpectedEof | Self::Other(_) => ErrorKind::Other,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Os(errno) => Self::Errno(errno),
+            Error::UnexpectedEof => Self::UnexpectedEof,
+            Error::InvalidUtf8 => Self::Other("what was read is not UTF-8"),
+            Error::SessionEnded => Self::Other("session ended"),
+            Error::Protocol(text) => Self::Other(text),
         }
     }
 }
@@ -54,9 +79,9 @@ pub trait System: Clone + Send + Sync + Sized + 'static {
     /// A listening socket.
     type Listener: Listener<System = Self>;
     /// The receiving half of a stream.
-    type Reader: Reader;
+    type Reader: Read<Error: Into<Failure>> + Send + 'static;
     /// The sending half of a stream; dropping it shuts sending down.
-    type Writer: Writer;
+    type Writer: Write<Error: Into<Failure>> + Send + 'static;
     /// An operation that goes on while others are done.
     type Job;
 
@@ -268,16 +293,4 @@ pub trait Stream: Clone + Send + Sync + 'static {
 
     /// The peer's address.
     fn peer(&self) -> Result<SocketAddr, Failure>;
-}
-
-/// The receiving half of a stream.
-pub trait Reader: Send + 'static {
-    /// Fills the buffer.
-    fn read_exact(&mut self, buffer: &mut [u8]) -> impl Future<Output = Result<(), Failure>>;
-}
-
-/// The sending half of a stream.
-pub trait Writer: Send + 'static {
-    /// Writes all.
-    fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Failure>>;
 }

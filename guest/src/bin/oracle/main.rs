@@ -13,9 +13,7 @@ extern crate alloc;
 mod stream;
 
 use alloc::sync::Arc;
-use arca_guest::net::{
-    Errno, Error, ErrorKind, SocketAddr, TcpListener, TcpStream, connect, connect_host,
-};
+use arca_guest::net::{Errno, Error, SocketAddr, TcpListener, TcpStream, connect, connect_host};
 use arca_guest::runtime::session;
 use arca_guest::select::{Either, select};
 use arca_guest::stdio::stdin;
@@ -23,11 +21,12 @@ use arca_guest::sync::Signal;
 use arca_guest::time::Duration;
 use arca_guest::{JoinHandle, args, block_on, println, sleep, spawn};
 use arca_script::{Failure, Interpreter, Listener, Outcome, System};
+use arca_shared::client::{OwnedReadHalf, OwnedWriteHalf};
 use arca_shared::protocol::message::SocketOption;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
-use stream::{GuestStream, ReadHalf, WriteHalf};
+use stream::GuestStream;
 
 arca_guest::entry!(main);
 
@@ -65,16 +64,8 @@ struct GuestListener {
     limited: Arc<AtomicBool>,
 }
 
-fn failure(error: Error) -> Failure {
-    match (error.errno(), error.kind()) {
-        (Some(errno), _) => Failure::Errno(errno),
-        (None, ErrorKind::UnexpectedEof) => Failure::UnexpectedEof,
-        _ => Failure::Other("of the session"),
-    }
-}
-
 fn checked<T>(result: Result<T, Error>) -> Result<T, Failure> {
-    result.map_err(failure)
+    result.map_err(Failure::from)
 }
 
 impl Guest {
@@ -86,8 +77,8 @@ impl Guest {
 impl System for Guest {
     type Stream = GuestStream;
     type Listener = GuestListener;
-    type Reader = ReadHalf;
-    type Writer = WriteHalf;
+    type Reader = OwnedReadHalf;
+    type Writer = OwnedWriteHalf;
     type Job = Job;
 
     fn for_job(&self) -> Self {

@@ -4,7 +4,7 @@ use crate::{Guest, checked};
 use alloc::sync::Arc;
 use arca_guest::net::{AsyncTcpStream, Errno, Shutdown, SocketAddr, TcpStream};
 use arca_guest::time::Duration;
-use arca_script::{Failure, How, Reader, Seen, Stream, Writer};
+use arca_script::{Failure, How, Seen, Stream};
 use arca_shared::client::{OwnedReadHalf, OwnedWriteHalf};
 use arca_shared::protocol::message::SocketOption;
 use core::future::poll_fn;
@@ -134,11 +134,10 @@ impl Stream for GuestStream {
         })
     }
 
-    fn split(self) -> Result<(ReadHalf, WriteHalf), Failure> {
+    fn split(self) -> Result<(OwnedReadHalf, OwnedWriteHalf), Failure> {
         let stream = Arc::try_unwrap(self.stream);
         let stream = stream.map_err(|_| Failure::Other("used by a job"))?;
-        let (reader, writer) = stream.into_split();
-        Ok((ReadHalf(reader), WriteHalf(writer)))
+        Ok(stream.into_split())
     }
 
     fn set_nonblocking(&self, on: bool) -> Result<(), Failure> {
@@ -207,23 +206,5 @@ impl Stream for GuestStream {
 
     fn peer(&self) -> Result<SocketAddr, Failure> {
         Ok(self.stream.peer_addr())
-    }
-}
-
-/// The receiving half of a stream.
-pub(crate) struct ReadHalf(OwnedReadHalf);
-
-/// The sending half of a stream.
-pub(crate) struct WriteHalf(OwnedWriteHalf);
-
-impl Reader for ReadHalf {
-    async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        checked(self.0.read_exact(buffer).await)
-    }
-}
-
-impl Writer for WriteHalf {
-    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        checked(self.0.write_all(bytes).await)
     }
 }

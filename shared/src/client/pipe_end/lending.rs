@@ -22,6 +22,11 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::task::{Context, Poll};
 
+/// Most room that is lent at a time, in bytes. What is put is not sent before all of it is
+/// there, and one who generates should be at the next piece while the monitor sends
+/// the last.
+const MOST_ROOM: usize = 256 << 10;
+
 /// Whether a half has lent its ring's memory out.
 #[derive(Default)]
 pub(super) struct Lending {
@@ -232,14 +237,14 @@ impl PipeEnd {
         }
     }
 
-    /// Lends room, as much as lies in one piece.
+    /// Lends room, as much as lies in one piece, but at most [`MOST_ROOM`].
     pub(in crate::client) fn try_room(&self) -> Result<Room<'_>, Error> {
         let mut output = self.output.lock();
         let ring = output.ring()?;
         if ring.is_reader_closed() {
             return Err(self.refused(&output, RingError::WriteClosed));
         }
-        let (start, len) = ring.room_parts(usize::MAX)?.first;
+        let (start, len) = ring.room_parts(MOST_ROOM)?.first;
         if len == 0 {
             return Err(Errno::EAGAIN.into());
         }

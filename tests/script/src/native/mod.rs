@@ -3,9 +3,10 @@
 mod socket;
 
 use crate::op::{How, Seen};
-use crate::system::{Failure, Listener, Outcome, Reader, Stream, System, Writer};
+use crate::system::{Failure, Listener, Outcome, Stream, System};
 use arca_shared::errno::Errno;
 use arca_shared::protocol::message::SocketOption;
+use embedded_io_async::ErrorType;
 use nix::libc;
 use socket::{checked, count, get_option, pending, polled, receive_all, set_option};
 use socket2::SockRef;
@@ -40,7 +41,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 impl System for Native {
     type Stream = Arc<TcpStream>;
     type Listener = Arc<TcpListener>;
-    type Reader = TcpStream;
+    type Reader = ReadHalf;
     type Writer = WriteHalf;
     type Job = Job;
 
@@ -241,9 +242,9 @@ impl Stream for Arc<TcpStream> {
         checked(TcpStream::try_clone(self)).map(Arc::new)
     }
 
-    fn split(self) -> Result<(TcpStream, WriteHalf), Failure> {
+    fn split(self) -> Result<(ReadHalf, WriteHalf), Failure> {
         let reader = checked(TcpStream::try_clone(&self))?;
-        Ok((reader, WriteHalf(self)))
+        Ok((ReadHalf(reader), WriteHalf(self)))
     }
 
     fn set_nonblocking(&self, on: bool) -> Result<(), Failure> {
@@ -320,18 +321,33 @@ impl Stream for Arc<TcpStream> {
     }
 }
 
-impl Reader for TcpStream {
-    async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        checked(Read::read_exact(self, buffer))
-    }
-}
+/// The receiving half of a stream.
+pub struct ReadHalf(TcpStream);
 
 /// The sending half of a stream, as asynchronous runtimes have it: std has none.
 pub struct WriteHalf(Arc<TcpStream>);
 
-impl Writer for WriteHalf {
-    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        checked((&*self.0).write_all(bytes))
+impl ErrorType for ReadHalf {
+    type Error = Failure;
+}
+
+impl ErrorType for WriteHalf {
+    type Error = Failure;
+}
+
+impl embedded_io_async::Read for ReadHalf {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        checked(self.0.read(buffer))
+    }
+}
+
+impl embedded_io_async::Write for WriteHalf {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+        checked((&*self.0).write(bytes))
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 
