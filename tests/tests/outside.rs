@@ -88,14 +88,47 @@ fn a_new_crate_is_tidy_and_its_test_passes() {
 #[test]
 fn a_new_crate_is_run_and_answers_a_client() {
     let place = new();
+    let (_server, address) = serve(&place.path().join(NAME));
+    assert_eq!(
+        get(&address),
+        "HTTP/1.1 200 OK\r\nContent-Length: 21\r\nConnection: close\r\n\r\nhello from my-server\n"
+    );
+}
+
+#[test]
+fn the_guides_program_does_what_the_guide_says() {
+    let root = xtask::root::root().expect("a checkout");
+    let guide = fs::read_to_string(root.join("docs/guide.md")).expect("the guide");
+    let program = guide.split("```rust\n").nth(1).expect("a program");
+    let program = program.split("```").next().expect("its end");
+    let place = new();
+    let folder = place.path().join(NAME);
+    fs::write(folder.join("src/main.rs"), program).expect("a file");
+    built(command("cargo", &folder, &["fmt", "--check"])).expect_code(0);
+    let (_server, address) = serve(&folder);
+    for visitor in 1..=2 {
+        let answer = get(&address);
+        let body = format!("you are visitor {visitor}\n");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+        assert!(guide.contains(&body), "the guide shows another answer");
+    }
+}
+
+/// Runs the crate in `folder`, and gives the address that it says it listens at.
+fn serve(folder: &Path) -> (Guest, String) {
     let (said, output) = pipe().expect("a pipe");
-    let server = run(&place.path().join(NAME), &["0"]);
-    let server = Guest::spawn_to(server, output.into());
+    let server = Guest::spawn_to(run(folder, &["0"]), output.into());
     let mut line = String::new();
     let read = BufReader::new(said).read_line(&mut line);
     read.expect("a pipe");
     let address = line.trim().strip_prefix("listening on http://");
     let address = address.unwrap_or_else(|| panic!("{line:?}: {}", server.stderr()));
+    (server, address.to_owned())
+}
+
+/// The answer to a request.
+fn get(address: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(deadline())).expect("a socket");
     stream
@@ -103,10 +136,7 @@ fn a_new_crate_is_run_and_answers_a_client() {
         .expect("connected");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("text");
-    assert_eq!(
-        answer,
-        "HTTP/1.1 200 OK\r\nContent-Length: 21\r\nConnection: close\r\n\r\nhello from my-server\n"
-    );
+    answer
 }
 
 /// Builds a crate whose `main` is this, with more arguments for its linker.

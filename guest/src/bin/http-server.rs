@@ -15,18 +15,16 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use arca_guest::futures::stream::FuturesUnordered;
-use arca_guest::futures::{FutureExt, StreamExt};
 use arca_guest::net::{
-    AsyncTcpStream, Error, IpAddr, Ipv4Addr, ReadHalf, Shutdown, SocketAddr, TcpListener,
-    TcpStream, WriteHalf,
+    AsyncTcpStream, Error, IpAddr, Ipv4Addr, ReadHalf, Shutdown, SocketAddr, TcpListener, WriteHalf,
 };
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::select::{Either, select};
-use arca_guest::{args, block_on, eprintln, log, signal, sleep, time};
+use arca_guest::{args, block_on, eprintln, log, signal, sleep, spawn_local, time};
 use core::convert::Infallible;
 use picoserve::extract::FromRequest;
 use picoserve::io::{BaseWrite, ErrorType, Read, Write};
@@ -81,30 +79,29 @@ fn main() -> Result<(), String> {
 
 /// Answers everybody.
 async fn serve(listener: &TcpListener) -> Infallible {
-    let router = Router::new()
-        .route("/", get(async || "hello from Arca\n"))
-        .route(
-            ("/bytes", parse_path_segment::<usize>()),
-            get(async |len: usize| Bytes(len)),
-        )
-        .route("/echo", post_service(Echo));
-    // picoserve's futures are not to be sent between vCPUs, so all are of this task.
-    let mut work = FuturesUnordered::new();
-    work.push(accept(listener).boxed_local());
+    // For as long as there are tasks, which nobody waits for.
+    let router: &'static _ = Box::leak(Box::new(
+        Router::new()
+            .route("/", get(async || "hello from Arca\n"))
+            .route(
+                ("/bytes", parse_path_segment::<usize>()),
+                get(async |len: usize| Bytes(len)),
+            )
+            .route("/echo", post_service(Echo)),
+    ));
     loop {
-        // The next connection is always waited for, so that there is always some work.
-        if let Some(Some((stream, peer))) = work.next().await {
-            let router = &router;
-            work.push(accept(listener).boxed_local());
-            work.push(
-                async move {
-                    if let Err(error) = answer(stream.into_async(), router).await {
-                        log::debug!("{peer}: {error:?}");
-                    }
-                    None
+        match listener.accept_async().await {
+            // picoserve's futures are not to be sent between vCPUs.
+            Ok((stream, peer)) => spawn_local(async move {
+                if let Err(error) = answer(stream.into_async(), router).await {
+                    log::debug!("{peer}: {error:?}");
                 }
-                .boxed_local(),
-            );
+            })
+            .detach(),
+            Err(error) => {
+                log::warn!("accept: {error}");
+                sleep(PAUSE).await;
+            }
         }
     }
 }
@@ -121,19 +118,6 @@ async fn answer(
     let mut head = alloc::vec![0; HEAD];
     let server = Server::custom(router, Clock, &CONFIG, &mut head);
     server.serve(Socket(stream)).await.map(drop)
-}
-
-/// The next connection.
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    loop {
-        match listener.accept_async().await {
-            Ok(accepted) => return Some(accepted),
-            Err(error) => {
-                log::warn!("accept: {error}");
-                sleep(PAUSE).await;
-            }
-        }
-    }
 }
 
 /// So many bytes, which count from 0 to 250 over and over.
