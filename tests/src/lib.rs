@@ -46,11 +46,8 @@ pub fn skip(reason: &str) {
 #[must_use]
 pub fn platform() -> Platform {
     let named = env::var(PLATFORM).map(|name| name.parse().expect("the name of a platform"));
-    match named.unwrap_or_default() {
-        Platform::Auto if Platform::Kvm.check().is_ok() => Platform::Kvm,
-        Platform::Auto => Platform::Process,
-        platform => platform,
-    }
+    let named: Platform = named.unwrap_or_default();
+    named.resolve()
 }
 
 /// Whether there is a command of that name here. If not, the test that asks counts as

@@ -36,6 +36,8 @@ mod target;
 mod trips;
 
 use anyhow::{Context, Result};
+use arca_vmm::Platform;
+use arca_vmm::cli::PLATFORM;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use plan::{Plan, Workload};
@@ -83,7 +85,8 @@ fn say(line: impl Display) {
 Examples:
   cargo xtask bench --quick                    all of it, within a minute each
   cargo xtask bench --pairs 9 --json rows.json sink
-  cargo xtask bench --vcpus 2 --vm=--arena=2G rr"
+  cargo xtask bench --vcpus 2 --vm=--arena=2G rr
+  cargo xtask bench --platform process boot"
 )]
 struct Bench {
     /// The image of the guest's side
@@ -110,6 +113,9 @@ struct Bench {
     /// Number of vCPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: usize,
+    /// What carries the guest: kvm, process, or auto
+    #[arg(long, value_name = "NAME", env = PLATFORM, default_value_t)]
+    platform: Platform,
     /// An option of `run` for the guest, such as --vm=--arena=2G; may be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     vm: Vec<String>,
@@ -135,11 +141,12 @@ impl Bench {
         let mut vm = vec![
             format!("--image={}", self.image.display()),
             format!("--vcpus={}", self.vcpus),
+            format!("--platform={}", self.platform),
         ];
         vm.extend(self.vm.iter().cloned());
         let host = host::describe();
         println!("{host}");
-        println!("{}", plan.describe(self.vcpus));
+        println!("{}", plan.describe(self.platform.resolve(), self.vcpus));
         let progress = progress();
         let mut rows = Vec::new();
         let mut failed = Vec::new();

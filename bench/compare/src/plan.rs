@@ -1,5 +1,6 @@
 //! The workloads, and how much of each is done.
 
+use arca_vmm::Platform;
 use clap::ValueEnum;
 
 /// What is measured.
@@ -127,7 +128,7 @@ impl Plan {
     }
 
     /// The amounts in a line.
-    pub fn describe(&self, vcpus: usize) -> String {
+    pub fn describe(&self, platform: Platform, vcpus: usize) -> String {
         let Self {
             pairs,
             stream_bytes,
@@ -139,7 +140,7 @@ impl Plan {
             ..
         } = self;
         format!(
-            "{vcpus} vCPU; {pairs} pairs (idle {idle_pairs}, boot {boots}) of {} MiB, \
+            "platform {platform}, {vcpus} vCPU; {pairs} pairs (idle {idle_pairs}, boot {boots}) of {} MiB, \
              {round_trips} round trips, {connections} connections, {} idle ones for {} s",
             stream_bytes >> 20,
             idle.0,

@@ -36,6 +36,16 @@ impl Platform {
         Chosen::new(self).map(drop)
     }
 
+    /// The one that it comes to on this machine.
+    #[must_use]
+    pub fn resolve(self) -> Self {
+        match self {
+            Self::Auto if Self::Kvm.check().is_ok() => Self::Kvm,
+            Self::Auto => Self::Process,
+            platform => platform,
+        }
+    }
+
     /// Its name on a command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
