@@ -55,6 +55,20 @@ pub enum StartError {
         /// What the host answered.
         source: io::Error,
     },
+    /// No debugger can be waited for on that port.
+    #[error("gdb cannot be waited for on port {port} of 127.0.0.1")]
+    Gdb {
+        /// The port.
+        port: u16,
+        /// What the host answered.
+        source: io::Error,
+    },
+    /// The platform has no debugger for its vCPUs.
+    #[error("--gdb is for KVM: {instead}")]
+    NoDebugger {
+        /// What to use.
+        instead: &'static str,
+    },
     /// The arguments do not fit into the guest's boot information.
     #[error(
         "the arguments take {len} bytes, and the guest has room for {max}: pass fewer or shorter ones"

@@ -22,11 +22,13 @@
 //! | `memory` | what is in guest memory: image, tables, boot information |
 //! | `platform` | what carries a vCPU: KVM, and the devices of the MMIO page |
 //! | [`crash`] | [`CrashReport`]: what a crash looked like |
+//! | `debug` | gdb at the guest |
 //! | `host` | the process around a guest: streams, logs, signals, sandbox |
 //! | [`cli`] | the command line, for this crate's command and for others |
 
 pub mod cli;
 pub mod crash;
+mod debug;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;

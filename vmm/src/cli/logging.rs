@@ -25,6 +25,8 @@ fn variable() -> Option<String> {
 pub fn init(level: LevelFilter) {
     let mut builder = Builder::new();
     builder.filter_level(level);
+    // At every packet that it has no use for.
+    builder.filter_module("gdbstub", level.min(LevelFilter::Warn));
     if let Some(filters) = variable() {
         builder.parse_filters(&filters);
     }

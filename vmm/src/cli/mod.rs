@@ -84,6 +84,10 @@ pub struct RunOptions {
     /// control pipe to this file, for Wireshark
     #[arg(long, value_name = "FILE")]
     pub trace_file: Option<PathBuf>,
+    /// Wait for gdb on this port of 127.0.0.1 before the first instruction, and serve it
+    /// from then on; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    pub gdb: Option<u16>,
 }
 
 impl RunOptions {
@@ -102,6 +106,7 @@ impl RunOptions {
             stdout: Output::Inherit,
             timeout: self.timeout,
             dump_every: self.stats_every,
+            gdb: self.gdb,
             monitor: MonitorConfig {
                 orphan_timeout: self.orphan_timeout,
                 ..self.access.config()

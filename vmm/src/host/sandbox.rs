@@ -8,7 +8,7 @@
 //!
 //! | role | may, besides memory, locks, time and its own end |
 //! |---|---|
-//! | [`Role::Vcpu`] | run the vCPU and read its registers; write (the console) |
+//! | [`Role::Vcpu`] | run the vCPU and read its registers, and set them if there is a debugger; write (the console) |
 //! | [`Role::Relay`] | make and use TCP sockets, with the options in use and no other; wait for events; write (the log) |
 //! | [`Role::Stream`] | read and write |
 //!
@@ -49,10 +49,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Compiles the filters.
-    pub fn new() -> Result<Self, StartError> {
+    /// Compiles the filters. `debugged`: a debugger may be at the guest.
+    pub fn new(debugged: bool) -> Result<Self, StartError> {
         let compile = |role| {
-            calls::filter(role).map_err(|error| StartError::Host {
+            calls::filter(role, debugged).map_err(|error| StartError::Host {
                 action: "compile the sandbox's filters; --no-sandbox runs without one",
                 source: io::Error::other(error),
             })

@@ -83,6 +83,14 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
+/// Signals a thread of this process by its number. It must have been started as a
+/// worker; one that has ended is not signalled.
+pub fn signal_thread(thread: libc::pid_t) {
+    // SAFETY: sends a signal, whose handler does nothing and is installed before any
+    // worker is started, to a thread of this process or to nobody.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal_number()) };
+}
+
 fn signal_number() -> libc::c_int {
     // The lowest ones are what debuggers and other libraries tend to take.
     libc::SIGRTMIN() + 6

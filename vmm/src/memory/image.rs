@@ -66,6 +66,11 @@ impl CheckedImage {
         })
     }
 
+    /// Its path, or what stands for it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What was found in it.
     pub fn layout(&self) -> &Layout {
         &self.layout

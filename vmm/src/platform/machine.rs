@@ -45,4 +45,9 @@ pub trait Machine: Send {
     /// Takes the guest off the processor for good, as far as that is not done by
     /// signals to the threads of its vCPUs.
     fn stop(&self) {}
+
+    /// What to use in place of a debugger at its vCPUs; `None` if they can be debugged.
+    fn instead_of_debugging(&self) -> Option<&'static str> {
+        None
+    }
 }

@@ -2,6 +2,7 @@
 //! when it leaves the guest.
 
 use crate::crash::{Cause, CrashState, Registers};
+use crate::debug::Debugger;
 use crate::memory::GuestMemory;
 use crate::platform::clock::GuestClock;
 use crate::platform::inspect::{Activity, Inspection};
@@ -41,6 +42,18 @@ pub trait Vcpu: Send {
     ///
     /// Why they cannot be read.
     fn registers(&self) -> Result<Registers, &'static str>;
+
+    /// Has it go on with these registers when it next enters, whatever it left for. Of the
+    /// flags, those that a program may change are set, and the trap flag.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be.
+    fn set_registers(
+        &mut self,
+        registers: &Registers,
+        memory: &GuestMemory,
+    ) -> Result<(), &'static str>;
 }
 
 /// What the vCPUs of a guest share.
@@ -57,6 +70,8 @@ pub struct VcpuShared {
     pub clock: GuestClock,
     /// The outcome and the counters.
     pub run_state: Arc<RunState>,
+    /// A debugger, if there is to be one.
+    pub debugger: Option<Arc<Debugger>>,
 }
 
 /// What an exit asks for.
@@ -88,13 +103,30 @@ impl From<Cause> for ExitAction {
 /// Runs a vCPU until the guest ends, by its doing or another's.
 pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
     let run_state = &shared.run_state;
+    let debugger = shared.debugger.as_deref();
+    if let Some(debugger) = debugger {
+        debugger.enter(vcpu.index());
+    }
     while !run_state.is_stopping() {
         shared.answer_inspection(&*vcpu, vcpu.activity());
+        if let Some(debugger) = debugger {
+            debugger.attend(&mut *vcpu, shared);
+        }
         match vcpu.step(shared) {
             ExitAction::Continue => {}
             ExitAction::Park(deadline) => shared.park(&*vcpu, deadline),
-            ExitAction::End(end) => run_state.end(outcome(&*vcpu, end)),
+            ExitAction::End(end) => {
+                if let (Some(debugger), End::Crash(cause)) = (debugger, &end)
+                    && !debugger.counts(&mut *vcpu, cause, shared)
+                {
+                    continue;
+                }
+                run_state.end(outcome(&*vcpu, end));
+            }
         }
+    }
+    if let Some(debugger) = debugger {
+        debugger.leave(vcpu.index());
     }
 }
 
@@ -116,7 +148,7 @@ fn outcome(vcpu: &dyn Vcpu, end: End) -> Outcome {
 
 impl VcpuShared {
     /// Answers whoever asks what this vCPU does.
-    fn answer_inspection(&self, vcpu: &dyn Vcpu, activity: Activity) {
+    pub fn answer_inspection(&self, vcpu: &dyn Vcpu, activity: Activity) {
         if let Some(inspection) = self.inspections.get(vcpu.index()) {
             inspection.answer(activity, || vcpu.registers().ok());
         }
@@ -133,6 +165,11 @@ impl VcpuShared {
             self.answer_inspection(vcpu, Activity::Sleeps { since, deadline });
             // The one who stops the guest says so before it wakes all vCPUs.
             if self.run_state.is_stopping() {
+                return None;
+            }
+            // A park may return for no reason.
+            let debugger = self.debugger.as_ref();
+            if debugger.is_some_and(|debugger| debugger.wants(vcpu.index())) {
                 return None;
             }
             match deadline {

@@ -1,5 +1,6 @@
 //! Building a guest, step by step; [`crate::vm`] numbers the steps.
 
+use crate::debug::{Debugger, GdbListener};
 use crate::error::StartError;
 use crate::host::descriptor::{Descriptor, Sink};
 use crate::host::sandbox::Sandbox;
@@ -87,7 +88,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         (config.trace, reader)
     });
     let sandbox = match config.sandbox {
-        true => Some(Arc::new(Sandbox::new()?)),
+        true => Some(Arc::new(Sandbox::new(config.gdb.is_some())?)),
         false => None,
     };
     if sandbox.is_some() {
@@ -120,6 +121,19 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         )?,
     )?;
 
+    let debugger = match config.gdb {
+        None => None,
+        Some(port) => {
+            if let Some(instead) = machine.instead_of_debugging() {
+                return Err(StartError::NoDebugger { instead });
+            }
+            let failed = |source| StartError::Gdb { port, source };
+            let listener = GdbListener::bind(port).map_err(failed)?;
+            let debugger = Debugger::new(vcpus.len()).map_err(failed)?;
+            Some((Arc::new(debugger), listener))
+        }
+    };
+
     let handle = VmHandle {
         run_state: Arc::clone(&run_state),
         monitor: Arc::new(Mutex::new(MonitorView::Serving(monitor.handle()))),
@@ -134,6 +148,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         uart: Uart::new(config.console, vcpus.len(), Arc::clone(&run_state)),
         clock,
         run_state,
+        debugger: debugger.as_ref().map(|(debugger, _)| Arc::clone(debugger)),
     });
     Ok(Vm {
         image,
@@ -150,6 +165,7 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         dump_every: config.dump_every,
         notices: config.notices,
         trace,
+        debugger,
         sandbox,
         machine,
     })

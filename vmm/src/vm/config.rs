@@ -105,6 +105,9 @@ pub struct VmConfig {
     /// Where a guest's state is written to: when its time is up, and whenever it is
     /// asked for ([`crate::VmHandle::dump`]).
     pub notices: Box<dyn Write + Send>,
+    /// The port of 127.0.0.1 on which a debugger is waited for before the first
+    /// instruction, and served from then on; 0 takes a free one.
+    pub gdb: Option<u16>,
     /// What happens on the control pipe and on connections, written down.
     pub trace: Trace,
     /// The monitor's configuration.
@@ -137,6 +140,7 @@ impl VmConfig {
             timeout: None,
             dump_every: None,
             notices: Box::new(StandardError),
+            gdb: None,
             trace: Trace::default(),
             monitor: MonitorConfig::default(),
             sandbox: false,

@@ -27,6 +27,7 @@ mod run;
 pub mod stats;
 pub mod status;
 
+use crate::debug::{Debugger, GdbListener};
 use crate::error::StartError;
 use crate::host::descriptor::Sink;
 use crate::host::sandbox::Sandbox;
@@ -65,6 +66,7 @@ pub struct Vm {
     dump_every: Option<Duration>,
     notices: Box<dyn Write + Send>,
     trace: Option<(Trace, TraceReader)>,
+    debugger: Option<(Arc<Debugger>, GdbListener)>,
     sandbox: Option<Arc<Sandbox>>,
     /// What the vCPUs belong to.
     machine: Box<dyn Machine>,

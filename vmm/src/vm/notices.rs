@@ -1,5 +1,6 @@
 //! What is said of a guest while it runs, on its way to a person who may not read it.
 
+use crate::host::sandbox::{Entrance, Role};
 use crate::host::worker::{Worker, write_unless};
 use std::io::Write;
 use std::sync::Arc;
@@ -22,11 +23,13 @@ pub struct Notices {
     /// Relaxed: the signal that follows is what makes the thread look.
     given_up: Arc<AtomicBool>,
     left_out: usize,
+    entrance: Entrance,
 }
 
 impl Notices {
-    pub fn new(writer: Box<dyn Write + Send>) -> Self {
+    pub fn new(writer: Box<dyn Write + Send>, entrance: Entrance) -> Self {
         Self {
+            entrance,
             writer: Some(writer),
             thread: None,
             given_up: Arc::default(),
@@ -59,7 +62,11 @@ impl Notices {
         };
         let (sender, receiver) = sync_channel::<String>(WAITING);
         let given_up = Arc::clone(&self.given_up);
+        let entrance = self.entrance.clone();
         let body = move || {
+            if !entrance.enter(Role::Stream) {
+                return;
+            }
             let is_given_up = || given_up.load(Ordering::Relaxed);
             while let Ok(notice) = receiver.recv() {
                 // What cannot be written has nobody to be said to.
@@ -99,7 +106,7 @@ mod tests {
     #[test]
     fn notices_are_written_in_order_to_the_last() {
         let kept = Kept::default();
-        let mut notices = Notices::new(Box::new(kept.clone()));
+        let mut notices = Notices::new(Box::new(kept.clone()), Entrance::default());
         notices.say("one");
         notices.say("two");
         drop(notices);
@@ -109,7 +116,7 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_holds_nobody_up() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        let mut notices = Notices::new(Box::new(writer));
+        let mut notices = Notices::new(Box::new(writer), Entrance::default());
         let long = "x".repeat(1 << 20);
         notices.say(&long);
         // The first is being written, and is more than the pipe takes.

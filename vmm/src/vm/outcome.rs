@@ -2,6 +2,9 @@
 
 use crate::crash::CrashState;
 use crate::vm::stats::Counters;
+use crate::vm::status::{
+    CODE_CRASHED, CODE_NOT_STARTED, CODE_SESSION_ENDED, CODE_SIGNAL_BASE, CODE_TIMED_OUT,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +24,20 @@ pub enum Outcome {
     Interrupted(i32),
     /// The host failed it.
     HostFailed(String),
+}
+
+impl Outcome {
+    /// The exit code that a debugger is told.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Exited(code) => *code,
+            Self::Crashed(_) => CODE_CRASHED,
+            Self::Violation(_) => CODE_SESSION_ENDED,
+            Self::TimedOut => CODE_TIMED_OUT,
+            Self::Interrupted(_) => CODE_SIGNAL_BASE,
+            Self::HostFailed(_) => CODE_NOT_STARTED,
+        }
+    }
 }
 
 /// Shared by the thread that runs a VM and all that it starts.

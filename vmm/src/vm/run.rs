@@ -1,6 +1,7 @@
 //! Running a guest to its end, and leaving nothing of it behind.
 
 use crate::crash;
+use crate::debug::GdbServer;
 use crate::host::sandbox::{Entrance, Role};
 use crate::host::streams::{INTERRUPT_LIMIT, Incoming, Outgoing, STALL_LIMIT, drain_all};
 use crate::host::trace::TraceWriter;
@@ -34,6 +35,7 @@ struct Threads {
     outgoing: Vec<Outgoing>,
     stdin: Option<Incoming>,
     trace: Option<TraceWriter>,
+    gdb: Option<GdbServer>,
 }
 
 pub fn run(vm: Vm) -> ExitStatus {
@@ -52,6 +54,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         dump_every,
         notices,
         trace,
+        debugger,
         sandbox,
         machine,
     } = vm;
@@ -71,7 +74,18 @@ pub fn run(vm: Vm) -> ExitStatus {
         sandbox,
         run_state: Arc::clone(&run_state),
     };
+    let mut notices = Notices::new(notices, entrance.clone());
     let start = || -> io::Result<()> {
+        if let Some((debugger, listener)) = debugger {
+            let address = listener.address();
+            let (memory, run_state) = (Arc::clone(&shared.memory), Arc::clone(&run_state));
+            let server = GdbServer::start(listener, debugger, memory, map.clone(), run_state)?;
+            threads.gdb = Some(server);
+            notices.say(&format!(
+                "the guest waits for gdb: gdb {} -ex 'target remote {address}'",
+                image.name()
+            ));
+        }
         for vcpu in vcpus {
             threads.vcpus.push(start_vcpu(vcpu, &shared, &entrance)?);
         }
@@ -113,7 +127,6 @@ pub fn run(vm: Vm) -> ExitStatus {
         bytes: &bytes,
         symbols: OnceCell::new(),
     };
-    let mut notices = Notices::new(notices);
     let mut next_dump = outcome::deadline(dump_every);
     let outcome = loop {
         let why = match run_state.next(deadline.into_iter().chain(next_dump).min()) {
@@ -132,6 +145,9 @@ pub fn run(vm: Vm) -> ExitStatus {
     };
     let ended = Instant::now();
 
+    if let Some(gdb) = threads.gdb {
+        gdb.finish(outcome.code());
+    }
     machine.stop();
     let stopped = stop_vcpus(threads.vcpus, &shared);
     let console = finish_console(&shared);

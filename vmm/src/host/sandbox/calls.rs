@@ -93,6 +93,12 @@ const fn kvm_read(number: u64, size: usize) -> u64 {
     READ | (size as u64) << 16 | KVM << 8 | number
 }
 
+/// The number of a request of KVM's that takes `size` bytes.
+const fn kvm_write(number: u64, size: usize) -> u64 {
+    const WRITE: u64 = 1 << 30;
+    WRITE | (size as u64) << 16 | KVM << 8 | number
+}
+
 /// What a vCPU's thread asks of KVM.
 pub(super) const KVM_REQUESTS: [u64; 3] = [
     // KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS.
@@ -101,8 +107,11 @@ pub(super) const KVM_REQUESTS: [u64; 3] = [
     kvm_read(0x83, size_of::<kvm_sregs>()),
 ];
 
-/// The filter of a role.
-pub(super) fn filter(role: Role) -> Result<BpfProgram, BackendError> {
+/// What it asks of KVM besides, at a debugger's bidding: KVM_SET_REGS.
+pub(super) const DEBUG_REQUEST: u64 = kvm_write(0x82, size_of::<kvm_regs>());
+
+/// The filter of a role; `debugged`: a debugger may be at the guest.
+pub(super) fn filter(role: Role, debugged: bool) -> Result<BpfProgram, BackendError> {
     let plain = |calls: &[libc::c_long]| -> Vec<_> {
         calls.iter().map(|&call| (call, Vec::new())).collect()
     };
@@ -111,7 +120,9 @@ pub(super) fn filter(role: Role) -> Result<BpfProgram, BackendError> {
     match role {
         Role::Stream => {}
         Role::Vcpu => {
-            let requests = KVM_REQUESTS.iter().map(|&request| rule([is(1, request)]));
+            let requests = KVM_REQUESTS.into_iter();
+            let requests = requests.chain(debugged.then_some(DEBUG_REQUEST));
+            let requests = requests.map(|request| rule([is(1, request)]));
             rules.push((libc::SYS_ioctl, requests.collect::<Result<_, _>>()?));
         }
         Role::Relay => {

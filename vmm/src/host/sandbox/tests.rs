@@ -1,6 +1,6 @@
 //! What each role is denied, and what it is not.
 
-use super::calls::{KVM_REQUESTS, get_options, set_options};
+use super::calls::{DEBUG_REQUEST, KVM_REQUESTS, get_options, set_options};
 use super::*;
 use nix::libc;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::thread;
 
 /// Runs `body` in a thread that has entered the sandbox.
 fn inside<T: Send>(role: Role, body: impl FnOnce() -> T + Send) -> T {
-    let sandbox = Sandbox::new().expect("compiles");
+    let sandbox = Sandbox::new(false).expect("compiles");
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             sandbox.enter(role).expect("enters");
@@ -364,4 +364,5 @@ fn memory_locks_and_output_work() {
 #[test]
 fn the_requests_of_kvm_are_those_of_the_kernel() {
     assert_eq!(KVM_REQUESTS, [0xae80, 0x8090_ae81, 0x8138_ae83]);
+    assert_eq!(DEBUG_REQUEST, 0x4090_ae82);
 }

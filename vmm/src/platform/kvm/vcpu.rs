@@ -7,6 +7,7 @@ use crate::memory::tables;
 use crate::platform::vcpu::{End, ExitAction, Vcpu, VcpuShared};
 use arca_shared::protocol::layout::PAGE_SIZE;
 use arca_shared::protocol::register::Register;
+use kvm_bindings::kvm_regs;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc;
 
@@ -52,8 +53,8 @@ impl KvmVcpu {
             }
             .into();
         }
-        let mut frame = [[0; 8]; 6];
-        let base = tables::exception_stack_top(self.index) - size_of_val(&frame) as u64;
+        let mut frame = [[0; 8]; FRAME_LEN as usize / 8];
+        let base = tables::exception_stack_top(self.index) - FRAME_LEN;
         if !shared.memory.read(base, frame.as_flattened_mut()) {
             return Cause::Unexpected("an exception without a frame".into()).into();
         }
@@ -108,6 +109,13 @@ fn after_system_call(registers: &Registers, vector: u8, memory: &GuestMemory) ->
     })
 }
 
+/// The flags that are a program's to set: those of arithmetic, the direction of strings,
+/// and the trap flag.
+const PROGRAM_FLAGS: u64 = 0xdd5;
+
+/// Bytes of what an exception pushes, with an error code or in place of one.
+const FRAME_LEN: u64 = 6 * 8;
+
 const NO_REGISTERS: &str = "KVM could not read the crashed vCPU's registers";
 
 impl Vcpu for KvmVcpu {
@@ -149,5 +157,71 @@ impl Vcpu for KvmVcpu {
         self.interrupted
             .or_else(|| self.general_registers())
             .ok_or(NO_REGISTERS)
+    }
+
+    fn set_registers(
+        &mut self,
+        registers: &Registers,
+        memory: &GuestMemory,
+    ) -> Result<(), &'static str> {
+        const FAILED: &str = "KVM could not set a vCPU's registers";
+        let mut regs = self.fd.get_regs().map_err(|_| FAILED)?;
+        let [
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rbp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+        ] = registers.general;
+        let merge = |rflags: u64| rflags & !PROGRAM_FLAGS | registers.rflags & PROGRAM_FLAGS;
+        let (rip, rsp, rflags) = match self.interrupted.take() {
+            // The stub has its own, and brings back those of the frame.
+            Some(_) => {
+                const FRAME: &str = "an exception has no frame";
+                let frame = tables::exception_stack_top(self.index) - FRAME_LEN;
+                let mut rflags = [0; 8];
+                if !memory.read(frame + 8 * 3, &mut rflags) {
+                    return Err(FRAME);
+                }
+                let rflags = merge(u64::from_le_bytes(rflags));
+                for (word, value) in [(1, registers.rip), (3, rflags), (4, registers.rsp)] {
+                    let written = memory.write(frame + 8 * word, &value.to_le_bytes());
+                    written.map_err(|_| FRAME)?;
+                }
+                (regs.rip, regs.rsp, regs.rflags)
+            }
+            None => (registers.rip, registers.rsp, merge(regs.rflags)),
+        };
+        regs = kvm_regs {
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rsp,
+            rbp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            rip,
+            rflags,
+        };
+        self.fd.set_regs(&regs).map_err(|_| FAILED)
     }
 }

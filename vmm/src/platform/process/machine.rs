@@ -145,6 +145,13 @@ fn mapped(region: &Region) -> Option<(&Region, libc::c_int)> {
 }
 
 impl Machine for ProcessMachine {
+    fn instead_of_debugging(&self) -> Option<&'static str> {
+        Some(
+            "here the guest is a process of its own; run it without, and attach gdb to that \
+             child of this one: gdb IMAGE -p PID",
+        )
+    }
+
     fn parkers(&self, vcpus: usize, run_state: Arc<RunState>) -> Arc<Parkers> {
         Arc::new(Parkers::shared(Arc::clone(&self.area), vcpus, run_state))
     }

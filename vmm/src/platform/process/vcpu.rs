@@ -4,6 +4,7 @@ use super::area::SharedArea;
 use super::child::describe;
 use crate::crash::exception::{GENERAL_PROTECTION, PAGE_FAULT};
 use crate::crash::{Cause, INTERRUPTS, Registers};
+use crate::memory::GuestMemory;
 use crate::memory::map::AddressMap;
 use crate::memory::tables;
 use crate::platform::inspect::Activity;
@@ -194,5 +195,13 @@ impl Vcpu for ProcessVcpu {
             rip: words[RIP].get().wrapping_sub(self.rewind),
             rflags: words[FLAGS].get() & !INTERRUPTS,
         })
+    }
+
+    fn set_registers(
+        &mut self,
+        _registers: &Registers,
+        _memory: &GuestMemory,
+    ) -> Result<(), &'static str> {
+        Err("a process keeps its registers to itself")
     }
 }
