@@ -91,7 +91,7 @@ impl Chosen {
             Platform::Auto => Ok(OpenKvm::new().map_or_else(
                 |error| {
                     log::warn!(
-                        "the guest runs in a process, not under KVM (--platform process says nothing): {}",
+                        "the guest runs in a process, since KVM cannot be used (--platform process asks for that, without this notice): {}",
                         in_one_line(&error)
                     );
                     Self::Process
