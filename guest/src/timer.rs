@@ -1,5 +1,6 @@
 //! Waiting for time to pass.
 
+use crate::net::{Errno, Error};
 use crate::runtime;
 use crate::time::{Duration, Instant};
 use core::future::{Future, poll_fn};
@@ -20,6 +21,18 @@ pub async fn sleep_until(deadline: Instant) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("timed out")]
 pub struct Elapsed;
+
+impl From<Elapsed> for Error {
+    fn from(_: Elapsed) -> Self {
+        Errno::ETIMEDOUT.into()
+    }
+}
+
+impl embedded_io::Error for Elapsed {
+    fn kind(&self) -> embedded_io::ErrorKind {
+        embedded_io::ErrorKind::TimedOut
+    }
+}
 
 /// Runs `future` for at most `duration`, and drops it then. A future that is
 /// ready at the same time wins.

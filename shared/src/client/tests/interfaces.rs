@@ -102,6 +102,28 @@ fn streams_and_listeners_tell_what_they_are() {
 }
 
 #[test]
+fn options_have_twins_for_tasks() {
+    let Connected { peer, stream, .. } = connected(64);
+    let stream = stream.into_async();
+    let target = Target::Connection(77);
+    let option = SocketOption::NoDelay as u8;
+    let request = Request::GetOption { target, option };
+    answer(&peer, request, Reply::OptionValue(1));
+    assert_eq!(peer.reactor.block_on(stream.nodelay()), Ok(true));
+    let value = 1;
+    let request = Request::SetOption {
+        target,
+        option,
+        value,
+    };
+    answer(&peer, request, Reply::Done);
+    assert_eq!(peer.reactor.block_on(stream.set_nodelay(true)), Ok(()));
+    let other = stream.try_clone();
+    assert_eq!(other.peer_addr(), stream.peer_addr());
+    assert_eq!(other.take_error(), None);
+}
+
+#[test]
 fn formatted_text_is_written_as_a_whole() {
     let Connected {
         peer,

@@ -250,7 +250,16 @@ fn an_accept_that_may_not_wait_is_cancelled_at_once() {
 fn a_listener_closes_when_dropped() {
     let peer = Peer::simple();
     let session = peer.session();
-    drop(listener(&peer, &session));
+    let listener = listener(&peer, &session);
+    assert_eq!(
+        std::format!("{listener:?}"),
+        "TcpListener { local: 127.0.0.1:1000, listener: 5 }"
+    );
+    let other = listener.try_clone();
+    drop(listener);
+    assert_eq!(peer.requests(), [], "another handle is left");
+    assert_eq!(other.local_addr(), LOCAL.into());
+    drop(other);
     let close = Request::CloseListener { listener_id: 5 };
     assert_eq!(peer.requests(), [(0, close)]);
 }

@@ -266,6 +266,9 @@ fn options_are_those_of_the_connection() {
     assert_eq!(get(&c, Ttl, 64, |s| s.ttl()), Ok(64));
     assert_eq!(get(&c, Ttl, 1 << 40, |s| s.ttl()), Ok(u32::MAX));
     assert_eq!(get(&c, Linger, 9, |s| s.option(Linger)), Ok(9));
+    assert_eq!(get(&c, Linger, 0, |s| s.linger()), Ok(None));
+    let seconds = get(&c, Linger, 9, |s| s.linger());
+    assert_eq!(seconds, Ok(Some(Duration::from_secs(8))));
     assert_eq!(get(&c, KeepAlive, 0, |s| s.keepalive()), Ok(None));
     let request = Request::GetOption {
         target: Target::Connection(77),
@@ -285,6 +288,9 @@ fn options_are_set_as_the_wire_says_them() {
     set(&c, &[(NoDelay, 0)], |s| s.set_nodelay(false));
     set(&c, &[(Ttl, 9)], |s| s.set_ttl(9));
     set(&c, &[(Linger, 5)], |s| s.set_option(Linger, 5));
+    set(&c, &[(Linger, 0)], |s| s.set_linger(None));
+    set(&c, &[(Linger, 1)], |s| s.set_linger(seconds(0.0)));
+    set(&c, &[(Linger, 31)], |s| s.set_linger(seconds(30.9)));
     set(&c, &[(KeepAlive, 0)], |s| s.set_keepalive(None));
     let idle = [(KeepIdle, 30), (KeepAlive, 1)];
     set(&c, &idle, |s| s.set_keepalive(seconds(30.9)));
