@@ -2,7 +2,7 @@
 
 use super::area::SharedArea;
 use crate::error::StartError;
-use crate::host::worker::Worker;
+use crate::host::worker::{PAUSE, Worker};
 use crate::memory::file::{Content, memory_file};
 use arca_stub::area::{Slot, VCPUS};
 use arca_stub::layout::SAMPLE_SIGNAL;
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// The stub's program.
 pub static STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub"));
+
+/// How long the stub may be open for writing in a child of another thread.
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
 /// The process that runs a guest.
 pub struct Child {
@@ -142,18 +145,31 @@ fn spawn(descriptors: Descriptors) -> io::Result<std::process::Child> {
     let program = memory_file("arca-stub", STUB.len() as u64, Content::Code)?;
     let mut program = File::from(program);
     program.write_all(STUB)?;
-    // A file that is open for writing cannot be executed; this one is not written to
-    // again, but the kernel cannot know.
+    // A file that is open for writing cannot be executed.
     let readable = File::open(format!("/proc/self/fd/{}", program.as_raw_fd()))?;
     drop(program);
-    Command::new(format!("/proc/self/fd/{}", readable.as_raw_fd()))
+    let mut command = Command::new(format!("/proc/self/fd/{}", readable.as_raw_fd()));
+    command
         .arg0("arca-guest")
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(descriptors.memory))
         .stdout(Stdio::from(descriptors.doorbell))
-        .stderr(Stdio::from(descriptors.area))
-        .spawn()
+        .stderr(Stdio::from(descriptors.area));
+    let deadline = Instant::now() + BUSY_LIMIT;
+    loop {
+        match command.spawn() {
+            // Another thread has forked while it was, and its child still has all
+            // descriptors, for as long as it takes to execute something.
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn handle_of(process: libc::pid_t) -> io::Result<OwnedFd> {
