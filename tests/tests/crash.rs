@@ -13,6 +13,31 @@ fn crash(kind: &str, says: &[&str]) {
 }
 
 #[test]
+fn the_last_log_lines_are_above_the_report_and_it_has_files_and_lines() {
+    for kind in ["null-read", "panic", "ud2"] {
+        let ended = Guest::start(&[], "crash", &[kind]).finish();
+        ended.expect_code(101);
+        let said = &ended.stderr;
+        let at = |text: &str| {
+            said.find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in:\n{said}"))
+        };
+        assert!(
+            at(&format!("crash] about to end by {kind}")) < at("guest crashed on vCPU 0"),
+            "{said}"
+        );
+        let backtrace = &said[at("backtrace:")..];
+        // From the function that crashed, by the panic's own where there is one, to the
+        // first of all: each with its file and line.
+        for function in ["crash::_start::run (", "arca_guest::entry::start ("] {
+            let line = backtrace.lines().find(|line| line.contains(function));
+            let line = line.unwrap_or_else(|| panic!("no {function:?} in:\n{said}"));
+            assert!(line.ends_with(')') && line.contains(".rs:"), "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_null_read() {
     crash(
         "null-read",

@@ -132,6 +132,10 @@ fn the_command_says_what_it_waits_for_and_ends_with_a_signal() {
     drop(input);
     let (mut peer, _) = listener.accept().expect("the guest is connected");
     guest.wait_for("the program has ended, and the peers of 1 connections");
+    guest.signal(Signal::SIGUSR1);
+    guest.wait_for("the guest has ended; its session ");
+    let way = guest.wait_for("guest to peer: ");
+    assert!(way.ends_with(" B: waits for the peer to read"), "{way}");
     guest.signal(Signal::SIGTERM);
     let ended = guest.finish();
     ended.expect_code(74).expect_stderr("not delivered");

@@ -10,7 +10,7 @@ extern crate alloc;
 use arca_guest::process::ExitCode;
 use arca_guest::sync::Mutex;
 use arca_guest::time::Duration;
-use arca_guest::{args, block_on, eprintln, futures, sleep, spawn};
+use arca_guest::{args, block_on, eprintln, futures, log, sleep, spawn};
 use core::arch::asm;
 use core::hint::black_box;
 
@@ -34,6 +34,7 @@ const KINDS: &[(&str, fn())] = &[
 fn main() -> ExitCode {
     let wanted = args().nth(1).unwrap_or("");
     if let Some((_, crash)) = KINDS.iter().find(|(name, _)| *name == wanted) {
+        log::info!("about to end by {wanted}");
         crash();
         eprintln!("error: {wanted} did not end the program");
         return ExitCode::FAILURE;

@@ -176,8 +176,10 @@ fn watch(signals: &PipeReader, done: &impl AsFd, stage: &Mutex<Stage>) {
     loop {
         match next(signals, done, Some(began + GRACE)) {
             Event::Done => return,
+            // What is still delivered holds the end up.
+            Event::Signal(signal) if signal == DUMP as i32 => _ = passing(signal, &stage()),
             // The guest is at its end.
-            Event::Signal(signal) if signal == DUMP as i32 || signal == HANG_UP as i32 => {}
+            Event::Signal(signal) if signal == HANG_UP as i32 => {}
             Event::Signal(second) => end_at_once(second),
             Event::Deadline => end_at_once(first),
         }

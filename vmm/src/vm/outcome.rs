@@ -176,10 +176,21 @@ impl Drop for SessionGuard {
 
 impl RunState {
     /// Waits until the session is over, but not past `deadline`, and, if
-    /// `until_asked`, not once somebody asks for the end. Whether it is over.
-    pub fn wait_session(&self, deadline: Option<Instant>, until_asked: bool) -> bool {
+    /// `until_asked`, not once somebody asks for the end. Whether it is over. `dump` is
+    /// called whenever somebody wants to know what it still waits for.
+    pub fn wait_session(
+        &self,
+        deadline: Option<Instant>,
+        until_asked: bool,
+        mut dump: impl FnMut(),
+    ) -> bool {
         let mut state = self.lock();
         loop {
+            if std::mem::take(&mut state.dump_asked) {
+                drop(state);
+                dump();
+                state = self.lock();
+            }
             // The stop is asked for before the notice of it.
             if state.session_over || until_asked && self.stop_asked().is_some() {
                 return state.session_over;
@@ -201,11 +212,11 @@ mod tests {
     fn a_session_is_waited_for_until_it_is_over_or_somebody_asks() {
         let run_state = Arc::new(RunState::default());
         let soon = Instant::now() + Duration::from_millis(1);
-        assert!(!run_state.wait_session(Some(soon), true));
+        assert!(!run_state.wait_session(Some(soon), true, || {}));
         run_state.end(Outcome::Exited(0));
         let asker = Arc::clone(&run_state);
         let asking = std::thread::spawn(move || asker.ask_stop(Outcome::Interrupted(2)));
-        assert!(!run_state.wait_session(None, true));
+        assert!(!run_state.wait_session(None, true, || {}));
         asking.join().expect("no panic");
         assert!(matches!(
             run_state.next(None),
@@ -213,8 +224,8 @@ mod tests {
         ));
         let session = SessionGuard(Arc::clone(&run_state));
         let ending = std::thread::spawn(move || drop(session));
-        assert!(run_state.wait_session(None, false));
-        assert!(run_state.wait_session(None, true));
+        assert!(run_state.wait_session(None, false, || {}));
+        assert!(run_state.wait_session(None, true, || {}));
         ending.join().expect("no panic");
     }
 

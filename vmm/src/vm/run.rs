@@ -159,7 +159,8 @@ pub fn run(vm: Vm) -> ExitStatus {
         stdin.stop();
     }
     let (undelivered, lost) = drain_all(threads.outgoing, &run_state, || {
-        session_drain.end(threads.monitor, &monitor_handle, &run_state)
+        let dump = |why: &str| notices.say(&dumper.session(why));
+        session_drain.end(threads.monitor, &monitor_handle, &run_state, dump)
     });
     if let Some(trace) = threads.trace {
         trace.finish();
@@ -239,13 +240,18 @@ impl SessionDrain {
         worker: Option<Worker<Option<Undelivered>>>,
         monitor: &MonitorHandle,
         run_state: &RunState,
+        mut dump: impl FnMut(&str),
     ) -> Result<Undelivered, &'static str> {
         let Some(worker) = worker else {
             return Ok(Undelivered::default());
         };
-        if !run_state.wait_session(self.deadline, self.until_asked) {
+        let asked = || dump("as asked for");
+        if !run_state.wait_session(self.deadline, self.until_asked, asked) {
+            if self.until_asked && self.deadline.is_some_and(|at| at <= Instant::now()) {
+                dump("its time is up");
+            }
             monitor.abort();
-            if !run_state.wait_session(Some(Instant::now() + STOP_LIMIT), false) {
+            if !run_state.wait_session(Some(Instant::now() + STOP_LIMIT), false, || {}) {
                 // It is left behind, with what it holds.
                 return Err("the monitor could not be stopped");
             }

@@ -78,6 +78,17 @@ impl<'a> Dumper<'a> {
         text
     }
 
+    /// Describes what is left of a guest whose vCPUs have stopped: its session.
+    pub fn session(&self, why: &str) -> String {
+        let now = seconds(self.shared.clock.now());
+        match self.monitor.state(Instant::now() + ANSWER_LIMIT) {
+            Some(session) => {
+                format!("the guest has ended; its session {now} after its boot ({why}){session}")
+            }
+            None => "the guest has ended, and the monitor does not answer".into(),
+        }
+    }
+
     fn symbols(&self) -> &Symbols<'a> {
         self.symbols.get_or_init(|| {
             let bytes = self.bytes.get_or_init(|| self.image.bytes());
