@@ -17,7 +17,7 @@ use core::task::{Context, Poll};
 
 /// The table; the VMM finds it by this name.
 #[used]
-#[cfg_attr(feature = "programs", unsafe(no_mangle))]
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
 static ARCA_TASKS: TaskTable = TaskTable::new();
 
 /// The entries of tasks that are free.

@@ -124,8 +124,8 @@ pub enum ErrorKind {
 impl Errno {
     /// The kind of this error.
     #[must_use]
-    pub fn kind(self) -> ErrorKind {
-        match self {
+    pub fn kind(&self) -> ErrorKind {
+        match *self {
             Self::ECONNREFUSED => ErrorKind::ConnectionRefused,
             Self::ECONNRESET => ErrorKind::ConnectionReset,
             Self::ECONNABORTED => ErrorKind::ConnectionAborted,

@@ -43,7 +43,7 @@ impl embedded_io::Error for Error {
 
 impl embedded_io::Error for Errno {
     fn kind(&self) -> Kind {
-        Errno::kind(*self).into()
+        Errno::kind(self).into()
     }
 }
 

@@ -40,7 +40,7 @@ impl core::error::Error for Failure {}
 impl embedded_io_async::Error for Failure {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Errno(errno) => Errno::kind(*errno).into(),
+            Self::Errno(errno) => errno.kind().into(),
             Self::UnexpectedEof | Self::Other(_) => ErrorKind::Other,
         }
     }
