@@ -1,7 +1,7 @@
 //! A guest crate outside of the workspace: made by `cargo xtask new`, built with
 //! its own cargo, booted and talked to.
 
-use arca_tests::guest::{Ended, Guest, deadline, xtask};
+use arca_tests::guest::{Ended, Guest, deadline, vmm, xtask};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::TcpStream;
@@ -99,8 +99,9 @@ fn a_new_crate_is_run_and_answers_a_client() {
 fn the_guides_program_does_what_the_guide_says() {
     let root = xtask::root::root().expect("a checkout");
     let guide = fs::read_to_string(root.join("docs/guide.md")).expect("the guide");
-    let program = guide.split("```rust\n").nth(1).expect("a program");
-    let program = program.split("```").next().expect("its end");
+    let [program] = &programs("docs/guide.md")[..] else {
+        panic!("the guide has one program");
+    };
     let place = new();
     let folder = place.path().join(NAME);
     fs::write(folder.join("src/main.rs"), program).expect("a file");
@@ -115,22 +116,123 @@ fn the_guides_program_does_what_the_guide_says() {
     }
 }
 
+/// The programs in a document, in order.
+fn programs(document: &str) -> Vec<String> {
+    let root = xtask::root::root().expect("a checkout");
+    let text = fs::read_to_string(root.join(document)).expect("a document");
+    let blocks = text.split("```rust\n").skip(1);
+    let programs = blocks.filter_map(|block| block.split("```").next());
+    programs.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_cookbooks_programs_do_what_it_says() {
+    let place = new();
+    let folder = place.path().join(NAME);
+    let names = ["server", "client", "many", "in-place", "ending"];
+    let programs = programs("docs/cookbook.md");
+    assert_eq!(programs.len(), names.len());
+    let manifest = folder.join("Cargo.toml");
+    let mut text = fs::read_to_string(&manifest).expect("a manifest");
+    for (name, program) in names.iter().zip(programs) {
+        fs::write(folder.join(format!("src/{name}.rs")), program).expect("a file");
+        text += &format!(
+            "\n[[bin]]\nname = \"{name}\"\npath = \"src/{name}.rs\"\n\
+             required-features = [\"image\"]\ntest = false\nbench = false\n"
+        );
+    }
+    fs::write(manifest, text).expect("a file");
+    built(command("cargo", &folder, &["fmt", "--check"])).expect_code(0);
+    let ended = built(command(
+        xtask(),
+        &folder,
+        &["build", "--manifest-path", "."],
+    ));
+    ended.expect_code(0);
+    let images = String::from_utf8(ended.stdout).expect("paths");
+    let image = |name: &str| {
+        let mut paths = images.lines().map(Path::new);
+        let path = paths.find(|path| path.ends_with(name));
+        path.expect("an image").to_owned()
+    };
+
+    let (_server, address) = boot(&image("server"));
+    let mut stream = connect(&address);
+    stream.write_all(b"hello\n").expect("connected");
+    let mut shouted = [0; 6];
+    stream.read_exact(&mut shouted).expect("an answer");
+    assert_eq!(&shouted, b"HELLO\n");
+
+    // The other two ask the first.
+    let port = address.rsplit(':').next().expect("a port");
+    let client = |name: &str, args: &[&str]| {
+        let mut command = Command::new(vmm());
+        command.arg(image(name)).args(args).stdin(Stdio::null());
+        let ended = Guest::spawn(command).finish();
+        ended.expect_code(0);
+        String::from_utf8(ended.stdout).expect("text")
+    };
+    assert_eq!(client("client", &[port]), "PING\n");
+    assert_eq!(client("many", &[port, port]), format!("{port}\n"));
+
+    let (counter, address) = boot(&image("in-place"));
+    let mut stream = connect(&address);
+    stream
+        .write_all(&b"line\n".repeat(1000))
+        .expect("connected");
+    drop(stream);
+    counter.finish().expect_code(0);
+
+    let (ending, address) = boot(&image("ending"));
+    let mut stream = connect(&address);
+    let mut echo = [0; 4];
+    stream.write_all(b"some").expect("connected");
+    stream.read_exact(&mut echo).expect("an echo");
+    ending.signal(nix::sys::signal::Signal::SIGTERM);
+    // The one that it serves goes on, and may take its last word with it.
+    stream.write_all(b"more").expect("connected");
+    stream.read_exact(&mut echo).expect("an echo");
+    assert_eq!(&echo, b"more");
+    drop(stream);
+    ending.finish().expect_code(0);
+}
+
+/// Boots an image, and gives the address that it says it listens at.
+fn boot(image: &Path) -> (Guest, String) {
+    let mut command = Command::new(vmm());
+    command.arg(image).arg("0").stdin(Stdio::null());
+    listening(command, "listening on ")
+}
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    let set = stream.set_read_timeout(Some(deadline()));
+    set.expect("a socket");
+    stream
+}
+
 /// Runs the crate in `folder`, and gives the address that it says it listens at.
 fn serve(folder: &Path) -> (Guest, String) {
+    listening(run(folder, &["0"]), "listening on http://")
+}
+
+/// Starts what says where it listens.
+fn listening(command: Command, says: &str) -> (Guest, String) {
     let (said, output) = pipe().expect("a pipe");
-    let server = Guest::spawn_to(run(folder, &["0"]), output.into());
+    let server = Guest::spawn_to(command, output.into());
+    let mut said = BufReader::new(said);
     let mut line = String::new();
-    let read = BufReader::new(said).read_line(&mut line);
-    read.expect("a pipe");
-    let address = line.trim().strip_prefix("listening on http://");
+    said.read_line(&mut line).expect("a pipe");
+    let address = line.trim().strip_prefix(says);
     let address = address.unwrap_or_else(|| panic!("{line:?}: {}", server.stderr()));
+    // What else it says is read, so that it can be said.
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
     (server, address.to_owned())
 }
 
 /// The answer to a request.
 fn get(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(deadline())).expect("a socket");
+    let mut stream = connect(address);
     stream
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("connected");
