@@ -10,25 +10,32 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Whether a machine can be had here; says so if not.
 fn machine() -> bool {
+    static LACKING: LazyLock<Option<String>> = LazyLock::new(lacking);
+    if let Some(reason) = &*LACKING {
+        skip(reason);
+    }
+    LACKING.is_none()
+}
+
+/// What a machine lacks here.
+fn lacking() -> Option<String> {
     if xtask::built::folder().is_some() {
-        skip("no machine in a machine");
-        return false;
+        return Some("no machine in a machine".into());
     }
-    let missing = |program: &str| {
-        let mut command = Command::new(program);
-        command.arg("--version").stdout(Stdio::null());
-        command.status().is_err()
-    };
-    if missing("qemu-system-x86_64") {
-        skip("qemu-system-x86_64 is not installed");
-        return false;
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.arg("--version").stdout(Stdio::null());
+    if qemu.status().is_err() {
+        return Some("qemu-system-x86_64 is not installed".into());
     }
-    true
+    let ended = run(&["hello"]);
+    let no_kernel = ended.code == Some(125) && ended.stderr.contains("--kernel PATH");
+    no_kernel.then(|| ended.stderr.trim().to_owned())
 }
 
 /// `cargo xtask run --qemu` with these arguments.
@@ -39,14 +46,9 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end; none where no kernel can be had.
-fn run(args: &[&str]) -> Option<Ended> {
-    let ended = Guest::spawn(command(args)).finish_within(5 * deadline());
-    if ended.code == Some(125) && ended.stderr.contains("--kernel PATH") {
-        skip(ended.stderr.trim());
-        return None;
-    }
-    Some(ended)
+/// Runs it to its end.
+fn run(args: &[&str]) -> Ended {
+    Guest::spawn(command(args)).finish_within(5 * deadline())
 }
 
 /// The QEMU processes that a process has started, and that run.
@@ -76,9 +78,7 @@ fn a_program_says_and_returns_what_it_does_without() {
     if !machine() {
         return;
     }
-    let Some(ended) = run(&["hello", "a b", "--qemu", "é"]) else {
-        return;
-    };
+    let ended = run(&["hello", "a b", "--qemu", "é"]);
     ended.expect_code(0).expect_stderr("qemu: kernel ");
     let wanted = "hello from Arca\nargument 1: a b\nargument 2: --qemu\nargument 3: é\n";
     assert_same(&ended.stdout, wanted.as_bytes());
@@ -90,9 +90,7 @@ fn a_program_says_and_returns_what_it_does_without() {
         ended.stderr
     );
 
-    let Some(ended) = run(&["--vcpus", "2", "crash", "null-read"]) else {
-        return;
-    };
+    let ended = run(&["--vcpus", "2", "crash", "null-read"]);
     let report = "guest crashed on vCPU 0 in crash::read_null_pointer: null pointer: read of 0x0";
     ended
         .expect_code(101)
@@ -102,7 +100,7 @@ fn a_program_says_and_returns_what_it_does_without() {
 
 #[test]
 fn standard_input_is_read_when_it_is_asked_for() {
-    if !machine() || run(&["hello"]).is_none() {
+    if !machine() {
         return;
     }
     let sent = noise(5, 300_000);
@@ -122,7 +120,7 @@ fn standard_input_is_read_when_it_is_asked_for() {
 
 #[test]
 fn a_signal_goes_to_the_program_and_the_machine_is_gone() {
-    if !machine() || run(&["hello"]).is_none() {
+    if !machine() {
         return;
     }
     let mut guest = Guest::spawn(command(&["echo-server", "0"]));
@@ -150,7 +148,7 @@ fn a_signal_goes_to_the_program_and_the_machine_is_gone() {
 
 #[test]
 fn an_output_that_is_closed_ends_the_program() {
-    if !machine() || run(&["hello"]).is_none() {
+    if !machine() {
         return;
     }
     let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -198,8 +196,13 @@ fn what_is_missing_is_one_line() {
     fs::write(&kernel, b"\x7fELF Linux version 6.0-none (x)").expect("a file");
     let ended = alone(path, &["--kernel", &kernel.display().to_string()]);
     expect_refused(&ended, "it has no module 'kvm_amd'");
-    // The kernel is one, as far as can be seen; there is no QEMU.
+    // One that has neither.
     fs::remove_dir_all(path.join("lib")).expect("its own folder");
+    let ended = alone(path, &["--kernel", &kernel.display().to_string()]);
+    expect_refused(&ended, "has no kvm-amd built in, and no modules");
+    // As far as can be seen it will do; there is no QEMU.
+    let with_kvm = b"\x7fELF Linux version 6.0-none (x) kvm_amd.nested";
+    fs::write(&kernel, with_kvm).expect("a file");
     let ended = alone(path, &["--kernel", &kernel.display().to_string()]);
     ended
         .expect_code(125)

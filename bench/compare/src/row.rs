@@ -65,7 +65,10 @@ impl Row {
         native: Vec<f64>,
         guest: Vec<f64>,
     ) -> Self {
-        let better = Better::of(unit);
+        let better = match unit.ends_with("/s") {
+            true => Better::Higher,
+            false => Better::Lower,
+        };
         Self {
             workload: workload.name(),
             metric: metric.into(),

@@ -44,7 +44,7 @@ pub fn print(workload: Workload, rows: &[Row], all: bool) {
 }
 
 /// Four digits or so.
-pub fn number(value: Option<f64>) -> String {
+fn number(value: Option<f64>) -> String {
     match value {
         None => "-".into(),
         Some(value) if value.is_nan() => "?".into(),

@@ -5,13 +5,18 @@ use super::init::MODULES;
 use super::initramfs::Files;
 use super::modules::{Module, Modules};
 use super::package;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What the machine needs of its kernel: KVM, a bus, and ports for the streams.
 const NEEDED: [&str; 3] = ["kvm_amd", "virtio_pci", "virtio_console"];
+
+/// What is in a kernel with kvm-amd built in: how its parameters' names begin.
+const BUILT_IN: &[u8] = b"kvm_amd.";
+/// What a person can do about one that will not do.
+const INSTEAD: &str = "name one with kvm-amd and virtio with --kernel PATH";
 
 /// Where installed kernels are.
 const INSTALLED: &str = "/boot";
@@ -53,11 +58,12 @@ impl Kernel {
     }
 
     /// Reads a kernel's file, and its modules: those in `../lib/modules` beside it,
-    /// as in a package or a system, or else this system's. One without any has
-    /// all that is needed built in, or the machine will say that it has not.
+    /// as in a package or a system, or else this system's. One without any has to
+    /// have all that is needed built in.
     fn open(path: &Path) -> Result<Self> {
         let bytes = fs::read(path)?;
-        let release = KernelFile::parse(&bytes)?.release()?;
+        let file = KernelFile::parse(&bytes)?;
+        let release = file.release()?;
         let beside = path.parent().map(|folder| folder.join("../lib/modules"));
         let mut folders = beside.into_iter().chain([PathBuf::from("/lib/modules")]);
         let folder = folders.find_map(|folder| {
@@ -65,15 +71,16 @@ impl Kernel {
             folder.join("kernel").is_dir().then_some(folder)
         });
         let modules = match folder {
+            None if file.elf().is_ok_and(|elf| !has(&elf, BUILT_IN)) => bail!(
+                "kernel {release} has no kvm-amd built in, and no modules in ../lib/modules \
+                 beside it or in /lib/modules: {INSTEAD}"
+            ),
+            // One that cannot be looked into may have it.
             None => Vec::new(),
             Some(folder) => {
                 let all = Modules::open(&folder)?;
-                all.with_needs(&NEEDED).with_context(|| {
-                    format!(
-                        "kernel {release} cannot be used: name one with kvm-amd and virtio \
-                         with --kernel PATH"
-                    )
-                })?
+                all.with_needs(&NEEDED)
+                    .with_context(|| format!("kernel {release} cannot be used: {INSTEAD}"))?
             }
         };
         Ok(Self {
@@ -108,6 +115,11 @@ impl Kernel {
         self.image = kept;
         Ok(self)
     }
+}
+
+/// Whether a text is somewhere in a file.
+fn has(file: &[u8], text: &[u8]) -> bool {
+    file.windows(text.len()).any(|part| part == text)
 }
 
 /// The kernels in a folder, newest first.

@@ -56,7 +56,11 @@ pub fn folder(cache: &Path) -> Result<PathBuf> {
         }
     }
     let folder = cache.join(name);
-    fs::rename(&unpacked, &folder).with_context(|| folder.display().to_string())?;
+    // Another command may have been faster.
+    match fs::rename(&unpacked, &folder) {
+        Err(_) if folder.join("boot").is_dir() => {}
+        result => result.with_context(|| folder.display().to_string())?,
+    }
     Ok(folder)
 }
 

@@ -172,18 +172,30 @@ pub fn run(options: &QemuOptions, platform: Platform, filter: &[String]) -> Resu
         processors: 2,
     };
     let said = Said::default();
+    let boot = || {
+        let stderr: Outlet = Box::new(|text| std::io::stderr().write_all(text));
+        let machine = Machine::boot(&plan, [said.outlet(), stderr], std::io::empty())?;
+        tool::say(format_args!(
+            "qemu: booted in {:.1?}; programs take {:.1} times as long as here",
+            machine.boot, machine.slower
+        ));
+        anyhow::Ok(machine)
+    };
     let began = Instant::now();
-    let outlets = [
-        said.outlet(),
-        Box::new(|text: &[u8]| std::io::stderr().write_all(text)),
-    ];
-    let mut machine = Machine::boot(&plan, outlets, std::io::empty())?;
-    tool::say(format_args!(
-        "qemu: booted in {:.1?}; programs take {:.1} times as long as here",
-        machine.boot, machine.slower
-    ));
+    let mut machine = boot()?;
     for suite in &suites {
-        suite.run(&mut machine, platform, filter, &said, &mut tally)?;
+        let Err(error) = suite.run(&mut machine, platform, filter, &said, &mut tally) else {
+            continue;
+        };
+        // No program of ours can do that to a machine: its kernel or QEMU did. Once
+        // more, then, in another one.
+        tool::say(format_args!("qemu: {}: {error:#}", suite.name));
+        said.take();
+        machine = boot()?;
+        if let Err(error) = suite.run(&mut machine, platform, filter, &said, &mut tally) {
+            tally.failed.push(format!("{}: {error:#}", suite.name));
+            machine = boot()?;
+        }
     }
     tally.show(platform, began.elapsed());
     Ok(tally.failed.is_empty())
