@@ -153,6 +153,9 @@ impl Package {
         for setting in SETTINGS {
             command.args(["--config", setting]);
         }
+        // So that a debugger can show the program's variables too.
+        let debug = format!(r#"profile.guest.package.{}.debug="full""#, self.name);
+        command.args(["--config", &debug]);
         cargo::shield(
             &mut command,
             RUSTFLAGS,

@@ -15,7 +15,9 @@ fn start(options: &[&str], program: &str, args: &[&str]) -> Option<(Guest, Socke
         skip("gdb at a guest that is no machine");
         return None;
     }
-    let options = [options, &["--gdb", "0"]].concat();
+    // gdb waits for the guest for ever, and is told of its end.
+    let timeout = format!("{}s", deadline().as_secs());
+    let options = [options, &["--gdb", "0", "--timeout", &timeout]].concat();
     let guest = Guest::start(&options, program, args);
     const SAYS: &str = "target remote ";
     let says = guest.wait_for(SAYS);
@@ -69,7 +71,7 @@ fn a_session_breaks_steps_prints_and_continues() {
         };
         let commands = [
             "info threads",
-            "break spin_for_ever",
+            "break crash::spin_for_ever",
             "continue",
             "backtrace",
             "x/1xb $rip",
@@ -114,12 +116,34 @@ fn a_session_breaks_steps_prints_and_continues() {
 }
 
 #[test]
+fn a_variable_is_printed() {
+    let Some((guest, address)) = start(&[], "crash", &["stack-overflow"]) else {
+        return;
+    };
+    let commands = [
+        "break crash::overflow_stack",
+        "continue",
+        "print depth",
+        "continue",
+        "print depth",
+        "kill",
+    ];
+    let Some(said) = gdb("crash", address, &commands) else {
+        return;
+    };
+    expect(&said, &["overflow_stack (depth=", "$1 = ", "$2 = "]);
+    assert!(!said.contains("No symbol"), "{said}");
+    // As by SIGKILL.
+    guest.finish().expect_code(137);
+}
+
+#[test]
 fn a_breakpoint_on_another_vcpu_stops_all() {
     let Some((guest, address)) = start(&["--vcpus", "2"], "tasks", &["20"]) else {
         return;
     };
     let commands = [
-        "break serve_tasks",
+        "break arca_guest::runtime::serve_tasks",
         "continue",
         "info threads",
         "delete",
