@@ -48,6 +48,8 @@ pub enum Command {
     /// Listens, says where, and serves that many connections of a churn. Answers
     /// with `ns`.
     Serve {
+        /// Where; 0 for any port.
+        port: u16,
         /// Connections.
         count: usize,
     },
@@ -58,7 +60,7 @@ pub enum Command {
         /// Connections.
         count: usize,
     },
-    /// Round trips on all open connections at once. Answers with `ns`.
+    /// Round trips on all open connections at once. Answers as a ping does.
     Exchange {
         /// Bytes in each direction.
         size: usize,
@@ -91,7 +93,7 @@ impl fmt::Display for Command {
                 count,
             } => write!(f, "ping {address} {size} {count}"),
             Self::Churn { address, count } => write!(f, "churn {address} {count}"),
-            Self::Serve { count } => write!(f, "serve {count}"),
+            Self::Serve { port, count } => write!(f, "serve {port} {count}"),
             Self::Open { address, count } => write!(f, "open {address} {count}"),
             Self::Exchange { size, count } => write!(f, "exchange {size} {count}"),
             Self::Move { header } => write!(f, "move {} {}", header.up, header.down),
@@ -129,6 +131,7 @@ impl FromStr for Command {
                 count: words.next()?,
             },
             "serve" => Self::Serve {
+                port: words.next()?,
                 count: words.next()?,
             },
             "open" => Self::Open {
@@ -202,7 +205,7 @@ mod tests {
                 count,
             },
             Command::Churn { address, count },
-            Command::Serve { count },
+            Command::Serve { port: 80, count },
             Command::Open { address, count },
             Command::Exchange { size, count },
             Command::Move { header },
@@ -219,7 +222,8 @@ mod tests {
             "ping",
             "ping 127.0.0.1:1 1",
             "close now",
-            "serve -1",
+            "serve 0 -1",
+            "serve 70000 1",
             "x",
         ] {
             assert!(line.parse::<Command>().is_err(), "{line:?}");

@@ -43,6 +43,23 @@ impl Outcome {
     }
 }
 
+/// With what lies between the shortest and the longest of `times`: `p50_ns`, `p99_ns`
+/// and `max_ns`.
+pub(crate) fn spread(mut times: Vec<u64>, outcome: Outcome) -> Outcome {
+    times.sort_unstable();
+    outcome
+        .with("p50_ns", percentile(&times, 50))
+        .with("p99_ns", percentile(&times, 99))
+        .with("max_ns", percentile(&times, 100))
+}
+
+/// The smallest of `sorted` that at least `percent` of a hundred are no larger
+/// than; 0 of nothing.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.0 {
@@ -115,6 +132,16 @@ mod tests {
         }
         assert_eq!(outcome.get("p50_ns"), Some(u64::MAX));
         assert_eq!(outcome.get("p99_ns"), None);
+    }
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let sorted: Vec<u64> = (1..=200).collect();
+        assert_eq!(percentile(&sorted, 50), 100);
+        assert_eq!(percentile(&sorted, 99), 198);
+        assert_eq!(percentile(&sorted, 100), 200);
+        assert_eq!(percentile(&[7], 50), 7);
+        assert_eq!(percentile(&[], 50), 0);
     }
 
     #[test]

@@ -77,14 +77,14 @@ fn run<N: Net + Send + 'static>(
             let took = churn::run(net, address, count)?;
             return Ok(Outcome::default().with("ns", took));
         }
-        Command::Serve { count } => {
-            let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let listener = net.listen(anywhere)?;
+        Command::Serve { port, count } => {
+            let place = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let listener = net.listen(place)?;
             say(&Reply::Listening(listener.address()).to_string());
             server::churn(&listener, count)?;
         }
         Command::Open { address, count } => crowd.open(address, count)?,
-        Command::Exchange { size, count } => crowd.exchange(size, count)?,
+        Command::Exchange { size, count } => return crowd.exchange(size, count),
         Command::Move { header } => crowd.transfer(header)?,
         Command::Close => crowd.close(),
     }

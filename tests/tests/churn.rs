@@ -43,7 +43,7 @@ fn outbound(guest: &mut Talk, address: SocketAddr) {
 /// Cycles that the host begins; the source address is chosen so that its ports
 /// are not used up.
 fn inbound(guest: &mut Talk, from: SocketAddr) {
-    guest.say(&format!("serve {ROUND}")).expect("runs");
+    guest.say(&format!("serve 0 {ROUND}")).expect("runs");
     let answer = guest.hear(deadline()).expect("an answer");
     let address: Option<SocketAddr> = answer
         .strip_prefix("listening ")

@@ -65,6 +65,9 @@ fn a_new_crate_is_tidy_and_its_test_passes() {
     let place = new();
     let folder = place.path().join(NAME);
     built(command("cargo", &folder, &["fmt", "--check"])).expect_code(0);
+    let clippy = ["clippy", "--features", "image", "--bins", "--"];
+    let clippy = [&clippy[..], &["--deny", "warnings"]].concat();
+    built(command("cargo", &folder, &clippy)).expect_code(0);
     let ended = built(command("cargo", &folder, &["test"]));
     ended.expect_code(0);
     let said = String::from_utf8_lossy(&ended.stdout);

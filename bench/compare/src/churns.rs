@@ -35,7 +35,7 @@ pub fn accept(rig: &mut Rig<'_>) -> Result<Vec<Row>> {
     let pairs = rig.plan.pairs;
     rig.progress.set_length(pairs as u64 + 1);
     let pairs = rig.pairs(pairs, |side, service| {
-        side.send(Command::Serve { count })?;
+        side.send(Command::Serve { port: 0, count })?;
         let address = side.listening()?;
         let outcome = service.ask(Request::Load(address, count))?;
         side.done()?;

@@ -1,6 +1,8 @@
 //! The machine that is measured.
 
+use crate::plan::Workload;
 use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use nix::time::ClockId;
@@ -9,6 +11,9 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Instant;
+
+/// Percent of a core that other processes may take without a warning.
+const NOISE: f64 = 10.0;
 
 /// Processor, cores, kernel and kind of KVM, in a line.
 pub fn describe() -> String {
@@ -60,6 +65,22 @@ impl Load {
         let own = own_ns().ok()?.saturating_sub(self.own);
         let others = busy.saturating_sub(own + ours);
         Some(others as f64 / self.start.elapsed().as_nanos() as f64 * 100.0)
+    }
+}
+
+impl Load {
+    /// As [`Load::of_others`], with a warning if that is much.
+    pub fn warn(&self, workload: Workload, ours: u64, progress: &ProgressBar) -> Option<f64> {
+        let others = self.of_others(ours)?;
+        if others > NOISE {
+            let name = workload.name();
+            progress.suspend(|| {
+                crate::say(format_args!(
+                    "warning: {name}: other processes took {others:.0}% of a core meanwhile"
+                ));
+            });
+        }
+        Some(others)
     }
 }
 

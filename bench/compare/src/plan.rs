@@ -14,7 +14,7 @@ pub enum Workload {
     Duplex,
     /// Round trips of 1 byte on one connection
     Rtt,
-    /// Round trips of 64 bytes on 64 connections at once
+    /// Round trips of 64 bytes on 64 to 1,024 connections at once
     Rr,
     /// Connect, exchange a byte, close
     Crr,
@@ -66,8 +66,10 @@ pub struct Plan {
     pub stream_bytes: u64,
     /// Round trips of a sample of `rtt`.
     pub round_trips: usize,
-    /// Connections of `rr`, and round trips on each.
-    pub crowd: (usize, usize),
+    /// Numbers of connections of `rr`.
+    pub crowds: &'static [usize],
+    /// Round trips of a sample of `rr`, on all of them together.
+    pub shared_trips: usize,
     /// Connections of a sample of `crr` and `accept`.
     pub connections: usize,
     /// Numbers of connections of `fan`, and bytes that all move together.
@@ -88,12 +90,14 @@ impl Plan {
     /// The full amounts, or the small ones.
     pub fn new(quick: bool, pairs: Option<u32>) -> Self {
         let fan = &[1, 16, 256, 1024];
+        let crowds = &[64, 256, 1024];
         let mut plan = if quick {
             Self {
                 pairs: 3,
                 stream_bytes: 256 << 20,
                 round_trips: 2_000,
-                crowd: (64, 200),
+                crowds,
+                shared_trips: 64 * 200,
                 connections: 500,
                 fan: (fan, 128 << 20),
                 idle: (2_000, 2.0),
@@ -107,7 +111,8 @@ impl Plan {
                 pairs: 7,
                 stream_bytes: 2 << 30,
                 round_trips: 10_000,
-                crowd: (64, 1_000),
+                crowds,
+                shared_trips: 64 * 1_000,
                 connections: 3_000,
                 fan: (fan, 1 << 30),
                 idle: (10_000, 10.0),
@@ -125,6 +130,11 @@ impl Plan {
             plan.ring_pairs = pairs;
         }
         plan
+    }
+
+    /// Round trips of a sample of `rr` on each of so many connections.
+    pub fn trips_each(&self, connections: usize) -> usize {
+        (self.shared_trips / connections).max(1)
     }
 
     /// The amounts in a line.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use arca_bench::{Outcome, Reply};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -23,7 +24,8 @@ pub struct Program {
     child: Child,
     commands: Option<ChildStdin>,
     replies: Receiver<String>,
-    cpu: ClockId,
+    patience: Duration,
+    clocks: Vec<ClockId>,
 }
 
 impl Program {
@@ -34,16 +36,21 @@ impl Program {
     ///
     /// If it cannot be started.
     pub fn start(role: Role, options: &[String], first: Option<SocketAddr>) -> Result<Self> {
-        let program = std::env::current_exe().context("this program's file")?;
-        let name = match role {
-            Role::Native => "native",
-            Role::Guest => "guest",
-            Role::Service => "service",
-        };
-        let mut command = Command::new(program);
-        command.arg(side::COMMAND).arg("--log=warn").args(options);
-        command.arg(name).args(first.map(|first| first.to_string()));
+        let mut words = command_line(role, options)?;
+        words.extend(first.map(|first| first.to_string().into()));
+        let mut command = Command::new(words.remove(0));
+        command.args(words);
+        Self::spawn(role, command)
+    }
+
+    /// Starts a command that is to behave as `role`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn spawn(role: Role, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().with_context(|| format!("start {name}"))?;
         let commands = child.stdin.take();
         let output = child.stdout.take().context("its standard output")?;
@@ -55,15 +62,37 @@ impl Program {
                 }
             }
         });
-        let cpu = clock_getcpuclockid(Pid::from_raw(child.id() as i32))
-            .context("the clock of its CPU time")?;
+        let clock = clock(child.id())?;
         Ok(Self {
             role,
             child,
             commands,
             replies,
-            cpu,
+            patience: PATIENCE,
+            clocks: vec![clock],
         })
+    }
+
+    /// With another limit to how long an answer may take.
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Counts the CPU time of the processes that it has started, too.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say which those are.
+    pub fn count_children(&mut self) -> Result<()> {
+        let id = self.child.id();
+        let path = format!("/proc/{id}/task/{id}/children");
+        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        for id in text.split_whitespace() {
+            let id = id.parse().with_context(|| path.clone())?;
+            self.clocks.push(clock(id)?);
+        }
+        Ok(())
     }
 
     /// Sends a line.
@@ -87,9 +116,10 @@ impl Program {
     /// If it has nothing to say, or says that a command failed.
     pub fn reply(&mut self) -> Result<Reply> {
         let role = self.role;
-        let line = self.replies.recv_timeout(PATIENCE);
+        let patience = self.patience;
+        let line = self.replies.recv_timeout(patience);
         let line = line.map_err(|error| match error {
-            RecvTimeoutError::Timeout => anyhow!("{role:?}: no answer within {PATIENCE:?}"),
+            RecvTimeoutError::Timeout => anyhow!("{role:?}: no answer within {patience:?}"),
             RecvTimeoutError::Disconnected => anyhow!("{role:?} ended"),
         })?;
         match line.parse() {
@@ -165,8 +195,12 @@ impl Program {
     ///
     /// If it is gone.
     pub fn cpu_ns(&self) -> Result<u64> {
-        let time = self.cpu.now().context("CPU time")?;
-        Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+        let mut sum = 0;
+        for clock in &self.clocks {
+            let time = clock.now().context("CPU time")?;
+            sum += time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64;
+        }
+        Ok(sum)
     }
 
     /// CPU time so far of its threads whose name contains `name`, in nanoseconds.
@@ -223,6 +257,31 @@ impl Program {
             false => bail!("{:?} ended with {status}", self.role),
         }
     }
+}
+
+/// The words that start this program again, as one of the processes.
+///
+/// # Errors
+///
+/// If this program's file is gone.
+pub fn command_line(role: Role, options: &[String]) -> Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("this program's file")?;
+    let role = match role {
+        Role::Native => "native",
+        Role::Guest => "guest",
+        Role::Service => "service",
+        Role::Relay => "relay",
+    };
+    let mut words = vec![program.into_os_string(), side::COMMAND.into()];
+    words.push("--log=warn".into());
+    words.extend(options.iter().map(OsString::from));
+    words.push(role.into());
+    Ok(words)
+}
+
+/// The clock of a process's CPU time.
+fn clock(id: u32) -> Result<ClockId> {
+    clock_getcpuclockid(Pid::from_raw(id as i32)).context("the clock of its CPU time")
 }
 
 impl Drop for Program {

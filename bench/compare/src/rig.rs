@@ -11,9 +11,6 @@ use arca_bench::service::{Behaviour, Request};
 use indicatif::ProgressBar;
 use std::net::SocketAddr;
 
-/// Percent of a core that other processes may take without a warning.
-const NOISE: f64 = 10.0;
-
 /// What a workload is measured with.
 pub struct Rig<'a> {
     pub workload: Workload,
@@ -53,6 +50,16 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// One without counters.
+    pub fn new(outcome: Outcome, cpu_ns: u64, service_cpu_ns: u64) -> Self {
+        Self {
+            outcome,
+            cpu_ns,
+            service_cpu_ns,
+            counters: Default::default(),
+        }
+    }
+
     /// The nanoseconds that it took.
     pub fn ns(&self) -> f64 {
         self.get("ns")
@@ -194,21 +201,13 @@ impl<'a> Rig<'a> {
         for program in [&self.guest, &self.native, &self.service] {
             ours += program.cpu_ns()?;
         }
-        let others = self.load.of_others(ours);
+        let others = self.load.warn(self.workload, ours, self.progress);
         for program in [self.guest, self.native, self.service] {
             program.finish()?;
         }
         let Some(others) = others else {
             return Ok(None);
         };
-        if others > NOISE {
-            let name = self.workload.name();
-            self.progress.suspend(|| {
-                crate::say(format_args!(
-                    "warning: {name}: other processes took {others:.0}% of a core meanwhile"
-                ));
-            });
-        }
         let row = Row::new(
             self.workload,
             "load of others",

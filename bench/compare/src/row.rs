@@ -65,10 +65,7 @@ impl Row {
         native: Vec<f64>,
         guest: Vec<f64>,
     ) -> Self {
-        let better = match unit.ends_with("/s") {
-            true => Better::Higher,
-            false => Better::Lower,
-        };
+        let better = Better::of(unit);
         Self {
             workload: workload.name(),
             metric: metric.into(),

@@ -3,12 +3,15 @@
 //!
 //! Each reads commands from standard input and answers on standard output.
 
+use crate::relay;
 use anyhow::{Context, Result};
 use arca_bench::native::Native;
 use arca_bench::{Net, Outcome, Reply, service, session};
 use arca_vmm::cli::{self, RunOptions};
 use arca_vmm::{Image, Input, VmHandle, VmStats};
 use clap::{Parser, ValueEnum};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use std::io::{self, BufRead, PipeWriter, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,6 +47,8 @@ pub enum Role {
     Guest,
     /// The service.
     Service,
+    /// A relay between a native program and the service.
+    Relay,
 }
 
 impl Side {
@@ -53,6 +58,8 @@ impl Side {
     ///
     /// If it cannot begin.
     pub fn run(self) -> Result<u8> {
+        // Whoever started it is its only purpose, be it this program or pasta.
+        set_pdeathsig(Signal::SIGKILL).context("signal at the parent's end")?;
         match self.role {
             Role::Native => {
                 let began = Native.unix_now();
@@ -63,6 +70,10 @@ impl Side {
             }
             Role::Service => {
                 service::serve(io::stdin().lines().map_while(Result::ok), say);
+                Ok(0)
+            }
+            Role::Relay => {
+                relay::serve(io::stdin().lines().map_while(Result::ok), say);
                 Ok(0)
             }
             Role::Guest => self.guest(),

@@ -9,6 +9,16 @@ pub enum Better {
     Lower,
 }
 
+impl Better {
+    /// That of a metric in this unit.
+    pub fn of(unit: &str) -> Self {
+        match unit.ends_with("/s") {
+            true => Self::Higher,
+            false => Self::Lower,
+        }
+    }
+}
+
 fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -44,7 +44,7 @@ pub fn print(workload: Workload, rows: &[Row], all: bool) {
 }
 
 /// Four digits or so.
-fn number(value: Option<f64>) -> String {
+pub fn number(value: Option<f64>) -> String {
     match value {
         None => "-".into(),
         Some(value) if value.is_nan() => "?".into(),

@@ -8,7 +8,7 @@ use arca_bench::Command;
 use arca_bench::service::Behaviour;
 
 /// Bytes that go each way in `rr`.
-const MESSAGE: usize = 64;
+pub const MESSAGE: usize = 64;
 
 /// One byte, one connection.
 ///
@@ -48,30 +48,46 @@ pub fn rtt(rig: &mut Rig<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// 64 bytes, 64 connections at once.
+/// 64 bytes, many connections at once.
 ///
 /// # Errors
 ///
 /// If a round trip fails.
 pub fn rr(rig: &mut Rig<'_>) -> Result<Vec<Row>> {
-    let (connections, count) = rig.plan.crowd;
+    let sizes = rig.plan.crowds;
     let pairs = rig.plan.pairs;
-    rig.progress.set_length(pairs as u64 + 1);
-    let address = rig.listen(Behaviour::SharedEcho)?;
-    for side in [&mut rig.native, &mut rig.guest] {
-        let count = connections;
-        side.ask(Command::Open { address, count })?;
+    rig.progress.set_length((sizes.len() * (pairs + 1)) as u64);
+    let mut rows = Vec::new();
+    for &connections in sizes {
+        let address = rig.listen(Behaviour::SharedEcho)?;
+        for side in [&mut rig.native, &mut rig.guest] {
+            let count = connections;
+            side.ask(Command::Open { address, count })?;
+        }
+        let (size, count) = (MESSAGE, rig.plan.trips_each(connections));
+        let measured = rig.pairs(pairs, |side, _| side.ask(Command::Exchange { size, count }))?;
+        let trips = (connections * count) as f64;
+        let prefix = format!("{connections}: ");
+        let at = connections as f64;
+        let micros = |name: &'static str| move |sample: &Sample| sample.get(name) / 1e3;
+        rows.extend([
+            measured
+                .row(format!("{prefix}round trips"), "1/s", |s| {
+                    trips / (s.ns() / 1e9)
+                })
+                .must(Target::RatioAtLeast(0.9))
+                .drawn_at("round trips, by connections (1/s)", at),
+            measured.row(format!("{prefix}p50"), "us", micros("p50_ns")),
+            measured
+                .row(format!("{prefix}p99"), "us", micros("p99_ns"))
+                .must(Target::RatioAtMost(1.5))
+                .drawn_at("p99, by connections (us)", at),
+        ]);
+        rows.extend(measured.cpu_rows(&prefix, "us", trips));
+        rows.extend(measured.counter_rows(&prefix, "per trip", trips));
+        for side in [&mut rig.native, &mut rig.guest] {
+            side.ask(Command::Close)?;
+        }
     }
-    let size = MESSAGE;
-    let pairs = rig.pairs(pairs, |side, _| side.ask(Command::Exchange { size, count }))?;
-    let trips = (connections * count) as f64;
-    let mut rows = vec![
-        pairs
-            .row("round trips", "1/s", |s| trips / (s.ns() / 1e9))
-            .must(Target::RatioAtLeast(0.9))
-            .drawn(),
-    ];
-    rows.extend(pairs.cpu_rows("", "us", trips));
-    rows.extend(pairs.counter_rows("", "per trip", trips));
     Ok(rows)
 }

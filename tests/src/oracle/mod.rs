@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`case`](mod@case) | a script, and the differences that are expected |
 //! | [`actor`] | who does what a script says: a native thread, or a guest |
-//! | [`run`] | one run of a script, and what was seen |
+//! | [`run`](mod@run) | one run of a script, and what was seen |
 //! | [`compare`] | many runs of both kinds, compared |
 //!
 //! The scripts are in the folder `cases`, and their operations in the crate

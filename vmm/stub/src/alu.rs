@@ -105,6 +105,14 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn flags_are_where_the_processor_has_them() {
+        // CF, PF, AF, ZF, SF and OF, as its manual numbers them.
+        let bits = [0, 2, 4, 6, 7, 11];
+        assert_eq!(STATUS, bits.iter().fold(0, |all, bit| all | 1 << bit));
+        assert_eq!(AUXILIARY, 1 << 4);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
