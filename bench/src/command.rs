@@ -53,6 +53,12 @@ pub enum Command {
         /// Connections.
         count: usize,
     },
+    /// Listens, says where, and answers the HTTP requests of that many connections.
+    /// Answers with `ns`.
+    Http {
+        /// Connections.
+        count: usize,
+    },
     /// Opens connections and keeps them. Answers with `ns`.
     Open {
         /// Who serves them.
@@ -94,6 +100,7 @@ impl fmt::Display for Command {
             } => write!(f, "ping {address} {size} {count}"),
             Self::Churn { address, count } => write!(f, "churn {address} {count}"),
             Self::Serve { port, count } => write!(f, "serve {port} {count}"),
+            Self::Http { count } => write!(f, "http {count}"),
             Self::Open { address, count } => write!(f, "open {address} {count}"),
             Self::Exchange { size, count } => write!(f, "exchange {size} {count}"),
             Self::Move { header } => write!(f, "move {} {}", header.up, header.down),
@@ -132,6 +139,9 @@ impl FromStr for Command {
             },
             "serve" => Self::Serve {
                 port: words.next()?,
+                count: words.next()?,
+            },
+            "http" => Self::Http {
                 count: words.next()?,
             },
             "open" => Self::Open {
@@ -206,6 +216,7 @@ mod tests {
             },
             Command::Churn { address, count },
             Command::Serve { port: 80, count },
+            Command::Http { count },
             Command::Open { address, count },
             Command::Exchange { size, count },
             Command::Move { header },

@@ -28,6 +28,13 @@ impl fmt::Display for Failure {
 
 impl core::error::Error for Failure {}
 
+impl embedded_io::Error for Failure {
+    /// The text says what it was.
+    fn kind(&self) -> embedded_io::ErrorKind {
+        embedded_io::ErrorKind::Other
+    }
+}
+
 /// A stream that ended in the middle of something.
 pub(crate) fn ended() -> Failure {
     Failure::new("the connection ended early")

@@ -13,6 +13,7 @@
 //! | [`session`] | the program: commands in, replies out |
 //! | [`client`] | the workloads' client ends |
 //! | [`server`] | their server ends |
+//! | [`http`] | an HTTP server, and what loads it |
 //! | [`wire`] | what goes over a connection |
 //! | [`native`] | [`Net`] over std's sockets and epoll |
 //! | [`service`] | the process that both sides talk to |
@@ -25,6 +26,7 @@ pub mod client;
 pub mod command;
 pub mod connection;
 pub mod failure;
+pub mod http;
 #[cfg(feature = "std")]
 pub mod native;
 pub mod net;

@@ -76,6 +76,22 @@ pub trait Net: Clone {
         Err(Failure::new("this system lends no memory"))
     }
 
+    /// Listens, says where, and serves `count` connections, each by a task of its own on
+    /// the calling thread. Gives up with the first that fails.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, or what a task does.
+    fn serve_all<F>(
+        &self,
+        place: SocketAddr,
+        count: usize,
+        listening: impl FnOnce(SocketAddr),
+        task: impl Fn(Self::Connection) -> F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Failure>> + 'static;
+
     /// Runs all of `tasks` at once, to their ends; the results are in order.
     fn run_all<F>(&self, tasks: Vec<F>) -> Vec<F::Output>
     where

@@ -9,6 +9,7 @@
 use crate::client::transfer::{give, take};
 use crate::connection::Listener as _;
 use crate::failure::Failure;
+use crate::http::load::{self, Use};
 use crate::native::blocking::{Listener, Stream};
 use crate::native::{self, Native, connection, event_loop};
 use crate::reply::{Outcome, Reply};
@@ -16,18 +17,13 @@ use crate::wire::payload;
 use crate::{PIECE, client, server};
 use embedded_io::Write as _;
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use socket2::{Domain, Socket, Type};
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::thread;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
 
 /// What a listener does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +57,17 @@ pub enum Request {
     Listen(Behaviour),
     /// A churn of that many connections to a server; answered with `ns`.
     Load(SocketAddr, usize),
+    /// HTTP requests; answered as [`load::run`] does.
+    Fetch {
+        /// Who answers them.
+        address: SocketAddr,
+        /// How many at a time.
+        lanes: usize,
+        /// How many.
+        requests: usize,
+        /// Over which connections.
+        how: Use,
+    },
 }
 
 impl fmt::Display for Request {
@@ -72,6 +79,12 @@ impl fmt::Display for Request {
                 write!(f, "listen {}", name.map_or("", |(_, name)| name))
             }
             Self::Load(address, count) => write!(f, "load {address} {count}"),
+            Self::Fetch {
+                address,
+                lanes,
+                requests,
+                how,
+            } => write!(f, "fetch {address} {lanes} {requests} {}", how.name()),
         }
     }
 }
@@ -91,6 +104,19 @@ impl FromStr for Request {
             }
             "load" => match (next().parse(), next().parse()) {
                 (Ok(address), Ok(count)) => Some(Self::Load(address, count)),
+                _ => None,
+            },
+            "fetch" => match (next().parse(), next().parse(), next().parse(), next()) {
+                (Ok(address), Ok(lanes), Ok(requests), how) => {
+                    let mut all = [Use::Kept, Use::New].into_iter();
+                    let how = all.find(|known| known.name() == how);
+                    how.map(|how| Self::Fetch {
+                        address,
+                        lanes,
+                        requests,
+                        how,
+                    })
+                }
                 _ => None,
             },
             _ => None,
@@ -115,6 +141,12 @@ fn answer(request: Request) -> Result<Reply, Failure> {
             let took = client::churn::run(&Native, address, count)?;
             Ok(Reply::Done(Outcome::default().with("ns", took)))
         }
+        Request::Fetch {
+            address,
+            lanes,
+            requests,
+            how,
+        } => Ok(Reply::Done(load::run(address, lanes, requests, how)?)),
     }
 }
 
@@ -191,8 +223,7 @@ fn share<F>(
 where
     F: Future<Output = Result<(), Failure>> + 'static,
 {
-    let socket = bind(address).map_err(Failure::of("listen"))?;
-    let address = socket.local_addr().map_err(Failure::of("listen"))?;
+    let (socket, address) = connection::bind(address)?;
     thread::spawn(move || {
         let listener = connection::Listener::adopt(socket);
         report(listener.and_then(|listener| {
@@ -203,15 +234,6 @@ where
         }));
     });
     Ok(address)
-}
-
-/// A listener at which many clients may arrive at once: std's queue is short,
-/// and who does not fit in is a second late.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn serve_shared<F>(
@@ -306,11 +328,25 @@ mod tests {
             .iter()
             .map(|&(behaviour, _)| Request::Listen(behaviour))
             .collect();
-        requests.push(Request::Load(SocketAddr::from(([127, 0, 0, 1], 1)), 9));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        requests.push(Request::Load(address, 9));
+        requests.extend([Use::Kept, Use::New].map(|how| Request::Fetch {
+            address,
+            lanes: 2,
+            requests: 3,
+            how,
+        }));
         for request in requests {
             assert_eq!(request.to_string().parse(), Ok(request));
         }
-        for line in ["", "listen", "listen x", "load 1 2", "load"] {
+        for line in [
+            "",
+            "listen",
+            "listen x",
+            "load 1 2",
+            "load",
+            "fetch 127.0.0.1:1 1 1 x",
+        ] {
             assert!(line.parse::<Request>().is_err(), "{line:?}");
         }
     }

@@ -5,6 +5,7 @@ use crate::client::{churn, ping, transfer, work};
 use crate::command::Command;
 use crate::connection::Listener;
 use crate::failure::Failure;
+use crate::http;
 use crate::net::Net;
 use crate::reply::{Outcome, Reply};
 use crate::server;
@@ -82,6 +83,11 @@ fn run<N: Net + Send + 'static>(
             let listener = net.listen(place)?;
             say(&Reply::Listening(listener.address()).to_string());
             server::churn(&listener, count)?;
+        }
+        Command::Http { count } => {
+            let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let listening = |address| say(&Reply::Listening(address).to_string());
+            net.serve_all(anywhere, count, listening, http::server::answer)?;
         }
         Command::Open { address, count } => crowd.open(address, count)?,
         Command::Exchange { size, count } => return crowd.exchange(size, count),

@@ -11,7 +11,7 @@
 //! | [`side`] | the processes of both sides and of the service |
 //! | [`program`] | such a process, as this one sees it: commands, CPU time, memory |
 //! | [`rig`] | the three of them, and measuring in pairs |
-//! | [`streams`], [`trips`], [`churns`], [`idle`], [`boot`], [`in_place`], [`ring`] | the workloads |
+//! | [`streams`], [`trips`], [`churns`], [`http`], [`idle`], [`boot`], [`in_place`], [`ring`] | the workloads |
 //! | [`peers`] | the same beside what one would use in the guest's place |
 //! | [`relay`] | one of those: a plain relay |
 //! | [`statistics`] | medians, percentiles, ratios |
@@ -23,6 +23,7 @@ mod boot;
 mod chart;
 mod churns;
 mod host;
+mod http;
 mod idle;
 mod in_place;
 mod peers;
@@ -270,6 +271,7 @@ fn measure(
         Workload::Rr => in_rig(trips::rr),
         Workload::Crr => in_rig(churns::crr),
         Workload::Accept => in_rig(churns::accept),
+        Workload::Http => in_rig(http::http),
         Workload::Idle => idle::idle(plan, vm, progress),
         Workload::Boot => boot::boot(plan, vm, progress),
         Workload::InPlace => in_place::in_place(plan, vm, progress),

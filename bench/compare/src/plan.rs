@@ -22,6 +22,8 @@ pub enum Workload {
     Accept,
     /// Bulk data over 1 to 1,024 connections at once
     Fan,
+    /// HTTP requests to the guest: connections that are kept, and new ones
+    Http,
     /// 10,000 open connections that do nothing
     Idle,
     /// From process start to main and to the first connection
@@ -49,6 +51,7 @@ impl Workload {
             Self::Crr => "crr",
             Self::Accept => "accept",
             Self::Fan => "fan",
+            Self::Http => "http",
             Self::Idle => "idle",
             Self::Boot => "boot",
             Self::InPlace => "in-place",
@@ -74,6 +77,9 @@ pub struct Plan {
     pub connections: usize,
     /// Numbers of connections of `fan`, and bytes that all move together.
     pub fan: (&'static [usize], u64),
+    /// Numbers of connections of `http` that are kept, and requests on all of them
+    /// together. With new connections it makes as many as `crr`.
+    pub http: (&'static [usize], usize),
     /// Connections of `idle`, and seconds that they are watched.
     pub idle: (usize, f64),
     /// Pairs of `idle`, each of which takes that long twice.
@@ -91,6 +97,7 @@ impl Plan {
     pub fn new(quick: bool, pairs: Option<u32>) -> Self {
         let fan = &[1, 16, 256, 1024];
         let crowds = &[64, 256, 1024];
+        let kept = &[1, 64, 256];
         let mut plan = if quick {
             Self {
                 pairs: 3,
@@ -100,6 +107,7 @@ impl Plan {
                 shared_trips: 64 * 200,
                 connections: 500,
                 fan: (fan, 128 << 20),
+                http: (kept, 5_000),
                 idle: (2_000, 2.0),
                 idle_pairs: 1,
                 boots: 5,
@@ -115,6 +123,7 @@ impl Plan {
                 shared_trips: 64 * 1_000,
                 connections: 3_000,
                 fan: (fan, 1 << 30),
+                http: (kept, 50_000),
                 idle: (10_000, 10.0),
                 idle_pairs: 2,
                 boots: 25,

@@ -5,6 +5,7 @@ use crate::connection;
 use crate::failure::Failure;
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Socket, Type};
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -90,12 +91,39 @@ impl connection::Connection for Connection {
         });
         write.await.map_err(Failure::of("write"))
     }
+
+    async fn set_nodelay(&self) -> Result<(), Failure> {
+        let set = self.socket.set_nodelay(true);
+        set.map_err(Failure::of("TCP_NODELAY"))
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.place.deregister(&mut self.socket);
     }
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// A listener at which many clients may arrive at once: std's queue is short, and who
+/// does not fit in is a second late. Gives its address, too.
+///
+/// # Errors
+///
+/// What bind(2) and listen(2) say.
+pub fn bind(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), Failure> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = std::net::TcpListener::from(socket);
+        let address = socket.local_addr()?;
+        Ok((socket, address))
+    };
+    let bound: io::Result<_> = bind();
+    bound.map_err(Failure::of("listen"))
 }
 
 /// A listening socket.

@@ -17,8 +17,10 @@ use crate::net::Net;
 use crate::wire::{Header, payload};
 use embedded_io::Write as _;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::task::Poll;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -74,6 +76,38 @@ impl Net for Native {
         })?;
         finish(&mut stream, header)?;
         Ok(self.now() - start)
+    }
+
+    fn serve_all<F>(
+        &self,
+        place: SocketAddr,
+        count: usize,
+        listening: impl FnOnce(SocketAddr),
+        task: impl Fn(connection::Connection) -> F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Failure>> + 'static,
+    {
+        let (socket, address) = connection::bind(place)?;
+        let listener = connection::Listener::adopt(socket)?;
+        listening(address);
+        let mut left = count;
+        let mut tasks = FuturesUnordered::new();
+        event_loop::block_on(poll_fn(|context| {
+            while left > 0
+                && let Poll::Ready(accepted) = listener.poll_accept(context)
+            {
+                tasks.push(task(accepted?));
+                left -= 1;
+            }
+            while let Poll::Ready(Some(ended)) = tasks.poll_next_unpin(context) {
+                ended?;
+            }
+            match left == 0 && tasks.is_empty() {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        }))
     }
 
     /// On the calling thread.

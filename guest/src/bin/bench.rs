@@ -17,7 +17,7 @@ use arca_guest::net::{self, AsyncTcpStream, SocketAddr, TcpListener, TcpStream};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::stdio::stdin;
 use arca_guest::time::{since_boot_ns, since_unix_epoch};
-use arca_guest::{args, block_on, eprintln, println, spawn};
+use arca_guest::{args, block_on, eprintln, println, spawn, spawn_local};
 use core::future::Future;
 
 arca_guest::entry!(main);
@@ -103,6 +103,33 @@ impl Net for Guest {
         Ok(seen)
     }
 
+    fn serve_all<F>(
+        &self,
+        place: SocketAddr,
+        count: usize,
+        listening: impl FnOnce(SocketAddr),
+        task: impl Fn(GuestConnection) -> F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Failure>> + 'static,
+    {
+        let listener = net::bind(place).map_err(Failure::of("listen"))?;
+        listening(listener.local_addr());
+        block_on(async {
+            let mut running = Vec::new();
+            for _ in 0..count {
+                let accepted = listener.accept_async().await;
+                let (stream, _) = accepted.map_err(Failure::of("accept"))?;
+                let connection = GuestConnection(stream.into_async());
+                running.push(spawn_local(task(connection)));
+            }
+            for task in running {
+                task.await?;
+            }
+            Ok(())
+        })
+    }
+
     /// As tasks, on all vCPUs.
     fn run_all<F>(&self, tasks: Vec<F>) -> Vec<F::Output>
     where
@@ -147,5 +174,10 @@ impl Connection for GuestConnection {
 
     async fn write(&self, bytes: &[u8]) -> Result<usize, Failure> {
         self.0.write(bytes).await.map_err(Failure::of("write"))
+    }
+
+    async fn set_nodelay(&self) -> Result<(), Failure> {
+        let set = self.0.set_nodelay(true).await;
+        set.map_err(Failure::of("TCP_NODELAY"))
     }
 }
