@@ -116,6 +116,18 @@ fn a_system_call_is_a_crash_that_says_so() {
 }
 
 #[test]
+fn a_jump_to_where_only_the_hosts_kernel_is_is_a_page_fault() {
+    // What the doorbell's fault left behind is not taken for the jump's.
+    let address = 0xffff_ffff_ff60_0404;
+    let report = code()
+        .register(Register::Doorbell, 1)
+        .load(address)
+        .bytes(&[0xff, 0xe0])
+        .crash();
+    assert_eq!(page_fault(&report), (0x14, address));
+}
+
+#[test]
 fn a_panic_is_a_crash() {
     let console = Kept::default();
     let uart = Register::Uart(0).address();

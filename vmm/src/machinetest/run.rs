@@ -63,6 +63,17 @@ fn the_doorbell_does_not_leave_the_kernel() {
 }
 
 #[test]
+fn a_guest_that_has_alignment_checked_leaves_as_others_do() {
+    let code = code()
+        // pushfq; or dword [rsp], 1 << 18; popfq
+        .bytes(&[0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d])
+        .register(Register::Doorbell, 1)
+        .register(Register::Park, 0)
+        .exit(6);
+    assert_eq!(code.run().code(), 6);
+}
+
+#[test]
 fn a_guest_that_spins_is_stopped() {
     let config = VmConfig {
         timeout: Some(Duration::from_millis(50)),

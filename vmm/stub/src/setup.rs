@@ -147,9 +147,25 @@ fn unmap() -> Result<(), Errno> {
         (program_end, AREA_BASE),
         (area_end, USER_END),
     ] {
-        plain(MUNMAP, [from, to - from, 0, 0, 0, 0])?;
+        unmap_range(from, to)?;
     }
     Ok(())
+}
+
+/// Unmaps what is there, but for pages that the kernel has sealed, as some do with
+/// their own: nothing can unmap those.
+fn unmap_range(from: u64, to: u64) -> Result<(), Errno> {
+    const PAGE: u64 = 4096;
+    const SEALED: Errno = Errno(1);
+    match plain(MUNMAP, [from, to - from, 0, 0, 0, 0]) {
+        Err(SEALED) if to - from > PAGE => {
+            let middle = from + ((to - from) / 2).next_multiple_of(PAGE);
+            unmap_range(from, middle)?;
+            unmap_range(middle, to)
+        }
+        Err(SEALED) => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 fn map(start: u64, len: u64, protection: u64, fd: i32, offset: u64) -> Result<(), Errno> {
@@ -286,7 +302,7 @@ fn catch_signals() -> Result<(), Errno> {
         let caught = trap::SIGNALS.contains(&signal);
         let action = Action {
             handler: if caught {
-                (trap::handle as *const ()).expose_provenance() as u64
+                (trap::enter as *const ()).expose_provenance() as u64
             } else {
                 IGNORE
             },

@@ -11,6 +11,7 @@ use crate::filter::ARCH_X86_64;
 use crate::layout::{DOORBELL_FD, SAMPLE_SIGNAL};
 use crate::setup::{area, current_vcpu, text};
 use crate::sys::{self, Timespec};
+use core::arch::global_asm;
 use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::Ordering;
 
@@ -34,6 +35,10 @@ pub const SIGNALS: [u64; 7] = [
 
 /// The exception of a page that may not be used so.
 const PAGE_FAULT: u64 = 14;
+/// The exception of broken memory.
+const MACHINE_CHECK: u64 = 18;
+/// Bit of a page fault's error code: in ring 3.
+const FROM_USER: u64 = 1 << 2;
 /// Bit of a page fault's error code: an instruction was fetched.
 const FETCH: u64 = 1 << 4;
 
@@ -65,11 +70,33 @@ pub struct SignalInfo {
     arch: u32,
 }
 
+/// A SIGSEGV of a page that is not mapped, or not for this.
+const FAULT_CODES: [i32; 2] = [1, 2];
+/// A SIGBUS of memory that is broken.
+const MEMORY_CODES: [i32; 2] = [4, 5];
+/// The number of the page that the kernel keeps for very old programs.
+const VSYSCALL_PAGE: u64 = 0xffff_ffff_ff60_0000 >> 12;
 /// The signal is the kernel's own, of no more telling kind.
 const SI_KERNEL: i32 = 0x80;
 
-/// The handler.
-pub extern "C" fn handle(signal: i32, info: *const SignalInfo, context: *mut Context) {
+unsafe extern "C" {
+    /// The handler: [`handle`], without the guest's check of alignment.
+    pub fn enter();
+}
+
+global_asm!(
+    ".globl enter",
+    "enter:",
+    "pushfq",
+    "and dword ptr [rsp], {alignment}",
+    "popfq",
+    "jmp {handle}",
+    alignment = const !(1 << 18),
+    handle = sym handle,
+);
+
+/// What it does.
+extern "C" fn handle(signal: i32, info: *const SignalInfo, context: *mut Context) {
     // SAFETY: the kernel made both for this call, on this thread's signal stack.
     let (info, context) = unsafe { (&*info, &mut *context) };
     let slot = &area().slots[current_vcpu()];
@@ -97,10 +124,10 @@ pub extern "C" fn handle(signal: i32, info: *const SignalInfo, context: *mut Con
     }
     let address = context.words[FAULT_ADDRESS];
     let page = area().registers.page.get();
-    if context.words[VECTOR] != PAGE_FAULT || address.wrapping_sub(page) >= 4096 {
-        slot.vector.set(context.words[VECTOR]);
-        slot.error_code.set(context.words[ERROR_CODE]);
-        slot.address.set(address);
+    // Only a fault's own signal says that the numbers in the frame are this one's.
+    let fault = signal as u64 == SIGSEGV && FAULT_CODES.contains(&info.code);
+    if !fault || context.words[VECTOR] != PAGE_FAULT || address.wrapping_sub(page) >= 4096 {
+        exception(slot, context, signal as u64, info.code);
         leave(slot, ExitKind::Exception);
         return;
     }
@@ -110,6 +137,23 @@ pub extern "C" fn handle(signal: i32, info: *const SignalInfo, context: *mut Con
         Some(access) => serve(slot, context, address, access),
         None => leave(slot, ExitKind::Undecoded),
     }
+}
+
+/// Says which exception a signal is.
+fn exception(slot: &Slot, context: &Context, signal: u64, code: i32) {
+    let rip = context.words[IN_FRAME[RIP]];
+    let (vector, error_code, address) = if signal == SIGBUS && MEMORY_CODES.contains(&code) {
+        (MACHINE_CHECK, 0, 0)
+    } else if signal == SIGSEGV && code == SI_KERNEL && rip >> 12 == VSYSCALL_PAGE {
+        // The kernel raises it without saying which exception it stands for.
+        (PAGE_FAULT, FETCH | FROM_USER, rip)
+    } else {
+        let address = context.words[FAULT_ADDRESS];
+        (context.words[VECTOR], context.words[ERROR_CODE], address)
+    };
+    slot.vector.set(vector);
+    slot.error_code.set(error_code);
+    slot.address.set(address);
 }
 
 /// Leaves the guest's registers for the VMM.
@@ -255,6 +299,8 @@ fn now() -> u64 {
     let area: &Area = area();
     // SAFETY: every x86-64 processor has the instruction, and it touches nothing.
     let ticks = unsafe { _rdtsc() }.wrapping_sub(area.tsc_boot.get());
+    // A counter that is behind that of boot, on another processor, is at time 0.
+    let ticks = if ticks > u64::MAX / 2 { 0 } else { ticks };
     let now = u128::from(ticks) * 1_000_000 / u128::from(area.tsc_khz.get().max(1));
     now as u64
 }

@@ -98,8 +98,9 @@ impl Child {
         let slots = area.slots.iter().take(vcpus);
         let before: Vec<_> = slots.map(|slot| (slot, slot.samples.get())).collect();
         for (slot, _) in &before {
-            // SAFETY: passes numbers; a thread that is none of this process is not
-            // signalled, and the process has not been waited for: see `handle`.
+            // SAFETY: passes numbers. A thread of another process is not signalled, and
+            // were the process to end and its number to be another's just now, that
+            // one's default is to ignore this signal.
             unsafe {
                 libc::syscall(
                     libc::SYS_tgkill,

@@ -148,7 +148,7 @@ impl Machine for ProcessMachine {
     fn instead_of_debugging(&self) -> Option<&'static str> {
         Some(
             "here the guest is a process of its own; run it without, and attach gdb to that \
-             child of this one: gdb IMAGE -p PID",
+             child of this one: gdb IMAGE -p PID, as root",
         )
     }
 

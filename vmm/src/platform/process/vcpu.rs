@@ -65,7 +65,11 @@ impl ProcessVcpu {
         let width = usize::try_from(slot.width.get()).unwrap_or(usize::MAX);
         match ExitKind::from_number(slot.kind.get()) {
             Some(ExitKind::Store) => match value.to_le_bytes().get(..width) {
-                Some(bytes) => shared.write(self.index, address, bytes),
+                Some(bytes) => match shared.write(self.index, address, bytes) {
+                    // The stub serves that itself.
+                    ExitAction::Park(_) => forged(),
+                    action => action,
+                },
                 None => forged(),
             },
             Some(ExitKind::Load) => {
