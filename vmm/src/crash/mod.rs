@@ -84,6 +84,14 @@ impl Registers {
         self.general[2]
     }
 
+    pub(crate) fn set_rcx(&mut self, value: u64) {
+        self.general[2] = value;
+    }
+
+    pub(crate) fn set_r11(&mut self, value: u64) {
+        self.general[10] = value;
+    }
+
     /// The register where a system call leaves the flags.
     #[must_use]
     pub fn r11(&self) -> u64 {
@@ -100,6 +108,10 @@ impl Registers {
 /// The flag that lets interrupts in. The guest takes none: those that come are the
 /// host's, and so is the flag where a platform shows it.
 pub(crate) const INTERRUPTS: u64 = 1 << 9;
+
+/// The flag by which the processor marks an instruction that has faulted. Not every
+/// machine does, and it says nothing of the program.
+pub(crate) const RESUME: u64 = 1 << 16;
 
 /// One step of a backtrace.
 #[derive(Clone, Debug)]

@@ -45,8 +45,6 @@ const FETCH: u64 = 1 << 4;
 /// Where `struct ucontext` has each register, by the processor's number, then the
 /// instruction pointer and the flags.
 const IN_FRAME: [usize; REGISTERS] = [13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17];
-/// The flag by which the processor marks an instruction that has faulted.
-const RESUME: u64 = 1 << 16;
 /// Where it has the exception's error code, its number, and the address.
 const ERROR_CODE: usize = 19;
 const VECTOR: usize = 20;
@@ -191,7 +189,6 @@ fn serve(slot: &Slot, context: &mut Context, address: u64, access: Access) {
             // As after the store, for whoever looks at it meanwhile.
             advance(context, access);
             slot.registers[RIP].set(context.words[IN_FRAME[RIP]]);
-            slot.registers[FLAGS].set(context.words[IN_FRAME[FLAGS]] & !RESUME);
             if access.width != 8 || !serve_here(slot, address, value) {
                 slot.value.set(value);
                 leave(slot, ExitKind::Store);

@@ -1,7 +1,7 @@
 //! One vCPU under KVM: what its exits are.
 
 use crate::crash::exception::{INVALID_OPCODE, PAGE_FAULT};
-use crate::crash::{Cause, INTERRUPTS, Registers};
+use crate::crash::{Cause, INTERRUPTS, RESUME, Registers};
 use crate::memory::GuestMemory;
 use crate::memory::tables;
 use crate::platform::vcpu::{End, ExitAction, Vcpu, VcpuShared};
@@ -34,7 +34,7 @@ impl KvmVcpu {
             ],
             rsp: regs.rsp,
             rip: regs.rip,
-            rflags: regs.rflags,
+            rflags: regs.rflags & !RESUME,
         })
     }
 
@@ -62,7 +62,7 @@ impl KvmVcpu {
         // pointer, the code segment, the flags, the stack pointer and segment.
         let [error_code, rip, _, rflags, rsp, _] = frame.map(u64::from_le_bytes);
         registers.rip = rip;
-        registers.rflags = rflags;
+        registers.rflags = rflags & !RESUME;
         registers.rsp = rsp;
         let address = if vector == PAGE_FAULT {
             self.fd.get_sregs().ok().map(|sregs| sregs.cr2)
@@ -85,28 +85,29 @@ impl KvmVcpu {
 
 /// The registers after the system call that the exception was, if it was one: an
 /// invalid opcode, since vCPUs have none, or, on a KVM that has them nevertheless, a
-/// jump to where nothing can be executed, with what the processor leaves in rcx and
-/// r11.
+/// jump to where nothing can be executed. Either way rcx and r11 have what a system
+/// call leaves there.
 fn after_system_call(registers: &Registers, vector: u8, memory: &GuestMemory) -> Option<Registers> {
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
-    const RESUME: u64 = 1 << 16;
-    let (rip, rflags) = match vector {
+    let mut after = *registers;
+    match vector {
         INVALID_OPCODE => {
             let mut code = [0; 2];
             // Text is mapped where it is in memory.
-            let is_syscall = memory.read(registers.rip, &mut code) && code == SYSCALL;
-            is_syscall.then_some((registers.rip + 2, registers.rflags & !RESUME))
+            if !memory.read(registers.rip, &mut code) || code != SYSCALL {
+                return None;
+            }
+            after.rip += 2;
+            after.set_rcx(after.rip);
+            after.set_r11(after.rflags | INTERRUPTS);
         }
         PAGE_FAULT if registers.rip == tables::SYSCALL_LANDING => {
-            Some((registers.rcx(), registers.r11() & !INTERRUPTS))
+            after.rip = registers.rcx();
+            after.rflags = registers.r11() & !INTERRUPTS;
         }
-        _ => None,
-    }?;
-    Some(Registers {
-        rip,
-        rflags,
-        ..*registers
-    })
+        _ => return None,
+    }
+    Some(after)
 }
 
 /// The flags that are a program's to set: those of arithmetic, the direction of strings,

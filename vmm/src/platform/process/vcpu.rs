@@ -3,7 +3,7 @@
 use super::area::SharedArea;
 use super::child::describe;
 use crate::crash::exception::{GENERAL_PROTECTION, PAGE_FAULT};
-use crate::crash::{Cause, INTERRUPTS, Registers};
+use crate::crash::{Cause, INTERRUPTS, RESUME, Registers};
 use crate::memory::GuestMemory;
 use crate::memory::map::AddressMap;
 use crate::memory::tables;
@@ -197,7 +197,7 @@ impl Vcpu for ProcessVcpu {
             general: order.map(|number| words[number].get()),
             rsp: words[RSP].get(),
             rip: words[RIP].get().wrapping_sub(self.rewind),
-            rflags: words[FLAGS].get() & !INTERRUPTS,
+            rflags: words[FLAGS].get() & !(INTERRUPTS | RESUME),
         })
     }
 
