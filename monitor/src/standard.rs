@@ -185,10 +185,10 @@ impl StandardPipe {
     pub fn consume(&mut self, len: usize) {
         let incoming = self.pipe.incoming();
         incoming.consume(len);
-        // Relaxed: `pending` only reports it.
+        // Release: pairs with the Acquire in `StandardHandle::taken`.
         self.standard
             .taken
-            .store(incoming.taken(), Ordering::Relaxed);
+            .store(incoming.taken(), Ordering::Release);
         if incoming.should_notify_room(incoming.capacity() / 2) {
             self.notifier.mark_and_wake(self.standard.slot);
         }
@@ -289,14 +289,26 @@ impl StandardHandle {
     /// it; at most the capacity of the ring.
     #[must_use]
     pub fn pending(&self) -> u64 {
+        self.written()
+            .saturating_sub(self.taken())
+            .min(self.standard.place.ring_size)
+    }
+
+    /// Bytes that the guest has written since the start, as the guest says it.
+    #[must_use]
+    pub fn written(&self) -> u64 {
         // SAFETY: checked to lie in the arena when the pipe was made, and kept
         // mapped by `StandardShared`; all fields are atomic.
         let header = unsafe { self.standard.header.as_ref() };
-        // Relaxed: a number to report.
-        let written = header.write_cursor.load(Ordering::Relaxed);
-        let taken = self.standard.taken.load(Ordering::Relaxed);
-        written
-            .saturating_sub(taken)
-            .min(self.standard.place.ring_size)
+        // Relaxed: a number to compare; the bytes are read by who takes them.
+        header.write_cursor.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of these that were read and handed on.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        // Acquire: pairs with the Release in `StandardPipe::consume`: what was done
+        // with the bytes is over.
+        self.standard.taken.load(Ordering::Acquire)
     }
 }

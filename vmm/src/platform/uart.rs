@@ -4,17 +4,27 @@
 //! The device is vm-superio's. Its bytes are gathered into lines, and a line is
 //! written at once, so that the lines of vCPUs, logs and other guests do not
 //! mix. Control characters come out escaped: the other end may be a terminal.
+//!
+//! A line comes after what the guest had logged before it, although the log takes
+//! another way: a panic's message stands below the records that led to it.
 
 use crate::host::logs::escape;
 use crate::host::worker::write_unless;
 use crate::vm::outcome::RunState;
+use arca_monitor::StandardHandle;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 use vm_superio::{Serial, Trigger};
 
 /// Longest line that is gathered; a longer one is written in pieces.
 const LINE_MAX: usize = 4096;
+/// How long a line waits for a log that does not get on.
+const LOG_STALL_LIMIT: Duration = Duration::from_millis(500);
+/// How often a line that waits for the log looks at it.
+const LOG_POLL: Duration = Duration::from_micros(50);
 
 /// The UART of one guest.
 pub struct Uart {
@@ -22,11 +32,18 @@ pub struct Uart {
 }
 
 impl Uart {
-    /// A UART whose lines go to `console`. A write to it that blocks is given
-    /// up on once the guest is to stop.
-    pub fn new(console: Box<dyn Write + Send>, vcpus: usize, run_state: Arc<RunState>) -> Self {
+    /// A UART whose lines go to `console`, each after what is in `log` before it. A
+    /// write that blocks, and a wait for the log, are given up on once the guest is to
+    /// stop.
+    pub fn new(
+        console: Box<dyn Write + Send>,
+        log: Option<StandardHandle>,
+        vcpus: usize,
+        run_state: Arc<RunState>,
+    ) -> Self {
         let lines = Lines {
             console,
+            log,
             run_state,
             current: 0,
             pending: vec![Vec::new(); vcpus],
@@ -81,6 +98,7 @@ impl Trigger for NoInterrupt {
 /// Gathers each vCPU's bytes into lines.
 struct Lines {
     console: Box<dyn Write + Send>,
+    log: Option<StandardHandle>,
     run_state: Arc<RunState>,
     current: usize,
     pending: Vec<Vec<u8>>,
@@ -109,12 +127,34 @@ impl Lines {
         let line = std::mem::take(&mut self.pending[vcpu]);
         let mut text = escape(&line);
         text.push('\n');
+        self.wait_for_log();
         let _ = write_unless(
             &mut self.console,
             text.as_bytes(),
             |_| {},
             || self.run_state.is_stopping(),
         );
+    }
+
+    /// Waits until what the guest has logged so far is written, for as long as it gets
+    /// on. The log's own thread does that; this one looks now and then, in a place
+    /// where nobody is in a hurry.
+    fn wait_for_log(&self) {
+        let Some(log) = &self.log else {
+            return;
+        };
+        let written = log.written();
+        let mut taken = log.taken();
+        let mut since = Instant::now();
+        while taken < written && since.elapsed() < LOG_STALL_LIMIT && !self.run_state.is_stopping()
+        {
+            thread::sleep(LOG_POLL);
+            let now = log.taken();
+            if now != taken {
+                taken = now;
+                since = Instant::now();
+            }
+        }
     }
 }
 
@@ -159,7 +199,7 @@ pub(crate) mod tests {
     #[test]
     fn lines_come_out_whole() {
         let console = Kept::default();
-        let uart = Uart::new(Box::new(console.clone()), 2, Arc::default());
+        let uart = Uart::new(Box::new(console.clone()), None, 2, Arc::default());
         for (first, second) in b"one\r\n".iter().zip(b"two\x1b\n") {
             uart.write(0, 0, *first);
             uart.write(1, 0, *second);
@@ -172,7 +212,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_scratch_register_is_kept() {
-        let uart = Uart::new(Box::new(io::sink()), 1, Arc::default());
+        let uart = Uart::new(Box::new(io::sink()), None, 1, Arc::default());
         uart.write(0, 7, 0x5a);
         assert_eq!(uart.read(7), 0x5a);
     }

@@ -145,7 +145,12 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         memory,
         parkers,
         inspections: (0..vcpus.len()).map(|_| Inspection::default()).collect(),
-        uart: Uart::new(config.console, vcpus.len(), Arc::clone(&run_state)),
+        uart: Uart::new(
+            config.console,
+            Some(log.handle()),
+            vcpus.len(),
+            Arc::clone(&run_state),
+        ),
         clock,
         run_state,
         debugger: debugger.as_ref().map(|(debugger, _)| Arc::clone(debugger)),

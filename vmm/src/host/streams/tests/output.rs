@@ -1,6 +1,7 @@
 //! Standard output and the log.
 
 use super::*;
+use crate::platform::uart::Uart;
 use crate::platform::uart::tests::Kept;
 use std::cell::RefCell;
 
@@ -262,4 +263,33 @@ fn streams_are_drained_together_and_their_losses_added() {
     let drained = drain_all(streams, &RunState::default(), || "meanwhile");
     assert_eq!(drained, ("meanwhile", 8));
     assert_eq!(kept.text(), "taken");
+}
+
+#[test]
+fn what_the_uart_says_comes_after_what_was_logged_before_it() {
+    let (mut pipe, mut guest) = pipe();
+    let record = b"\x00\x00\x06\x00logged";
+    guest.write(record).expect("room");
+    let console = Kept::default();
+    let uart = Uart::new(
+        Box::new(console.clone()),
+        Some(pipe.handle()),
+        1,
+        Arc::default(),
+    );
+    thread::scope(|scope| {
+        let (said, hears) = std::sync::mpsc::channel();
+        let uart = &uart;
+        scope.spawn(move || {
+            b"line\n".iter().for_each(|byte| uart.write(0, 0, *byte));
+            // What follows need not wait for what is logged later.
+            said.send(()).expect("it is heard");
+        });
+        assert!(hears.recv_timeout(Duration::from_millis(50)).is_err());
+        assert_eq!(console.text(), "");
+        guest.write(record).expect("room");
+        pipe.read(&mut [0; 10]).expect("what was logged");
+        hears.recv_timeout(DEADLINE).expect("the line is written");
+    });
+    assert_eq!(console.text(), "line\n");
 }
