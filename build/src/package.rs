@@ -169,16 +169,25 @@ impl Package {
         let manifest = self.manifest.display();
         if let Some(file) = self.files().find(|file| stem(file) == program) {
             let path = file.strip_prefix(folder(&self.manifest)).unwrap_or(&file);
-            let features = self.programs.first().map(|program| &program.features[..]);
             return anyhow::anyhow!(
                 "{} has no entry in {manifest}; add\n\n[[bin]]\nname = {program:?}\n\
                  path = {path:?}\nrequired-features = {:?}\ntest = false\nbench = false\n",
                 file.display(),
-                features.unwrap_or_default(),
+                self.common_features(),
             );
         }
         let known = self.programs().join(", ");
         anyhow::anyhow!("there is no guest program '{program}'; there are {known}")
+    }
+
+    /// What each of its programs needs.
+    fn common_features(&self) -> Vec<&String> {
+        let Some((first, others)) = self.programs.split_first() else {
+            return Vec::new();
+        };
+        let needed =
+            |feature: &&String| others.iter().all(|other| other.features.contains(feature));
+        first.features.iter().filter(needed).collect()
     }
 
     fn knows(&self, file: &Path) -> bool {
