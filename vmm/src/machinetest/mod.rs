@@ -6,6 +6,7 @@
 
 mod calls;
 mod crash;
+mod instructions;
 mod run;
 mod start;
 

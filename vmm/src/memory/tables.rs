@@ -152,13 +152,13 @@ fn idt() -> Vec<u8> {
 
 /// An interrupt gate to a vector's stub, by way of the exception stack.
 fn gate(vector: u8) -> u128 {
-    const BREAKPOINT: u8 = 3;
+    // What programs may raise by `int n`, as under Linux: a breakpoint and an overflow.
+    const RAISED: [u8; 2] = [3, 4];
     const PRESENT: u128 = 1 << 47;
     const INTERRUPT_GATE: u128 = 0b1110 << 40;
     const STACK_TABLE_ENTRY: u128 = 1 << 32;
     let handler = u128::from(STUBS + u64::from(vector) * STUB_STRIDE);
-    // `int3` is the one instruction by which a program may raise an exception.
-    let ring: u128 = if vector == BREAKPOINT { 3 } else { 0 };
+    let ring: u128 = if RAISED.contains(&vector) { 3 } else { 0 };
     handler & 0xffff
         | u128::from(KERNEL_CODE) << 16
         | STACK_TABLE_ENTRY
@@ -218,7 +218,8 @@ mod tests {
             let handler = gate & 0xffff | (gate >> 48 & 0xffff) << 16;
             assert_eq!(handler as u64, STUBS + u64::from(vector) * STUB_STRIDE);
             assert_eq!(gate >> 32 & 7, 1, "on the exception stack");
-            assert_eq!(gate >> 45 & 3, if vector == 3 { 3 } else { 0 });
+            let ring = if matches!(vector, 3 | 4) { 3 } else { 0 };
+            assert_eq!(gate >> 45 & 3, ring);
         }
         let stubs = stubs();
         assert!(stubs.len() as u64 <= PAGE_SIZE);

@@ -17,11 +17,13 @@ const CR0_MONITOR_COPROCESSOR: u64 = 1 << 1;
 const CR0_EXTENSION_TYPE: u64 = 1 << 4;
 const CR0_NUMERIC_ERROR: u64 = 1 << 5;
 const CR0_WRITE_PROTECT: u64 = 1 << 16;
+const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
 const CR0_PAGING: u64 = 1 << 31;
 
 const CR4_PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
 const CR4_FXSAVE: u64 = 1 << 9;
 const CR4_SIMD_EXCEPTIONS: u64 = 1 << 10;
+const CR4_SEGMENT_BASES: u64 = 1 << 16;
 const CR4_XSAVE: u64 = 1 << 18;
 
 const EFER_LONG_MODE_ENABLE: u64 = 1 << 8;
@@ -43,6 +45,8 @@ pub struct HostFeatures {
     cpuid: CpuId,
     /// Extended states to enable; `None` if there is no XSAVE.
     states: Option<u64>,
+    /// Whether a program may set the bases of its segments.
+    segment_bases: bool,
 }
 
 impl HostFeatures {
@@ -61,7 +65,12 @@ impl HostFeatures {
         let states = leaf(0xd, 0)
             .filter(|_| xsave)
             .map(|entry| (u64::from(entry.eax) | u64::from(entry.edx) << 32) & PLAIN_STATES);
-        Ok(Self { cpuid, states })
+        let segment_bases = leaf(7, 0).is_some_and(|entry| entry.ebx & 1 != 0);
+        Ok(Self {
+            cpuid,
+            states,
+            segment_bases,
+        })
     }
 }
 
@@ -79,7 +88,7 @@ impl KvmVcpu {
         fd.set_cpuid2(&features.cpuid)
             .map_err(kvm_failed("tell a vCPU what it can do"))?;
         let mut sregs = fd.get_sregs().map_err(kvm_failed("read a vCPU's state"))?;
-        fill_sregs(&mut sregs, index, features.states.is_some());
+        fill_sregs(&mut sregs, index, features);
         fd.set_sregs(&sregs)
             .map_err(kvm_failed("set a vCPU's system registers"))?;
         if let Some(states) = features.states {
@@ -130,7 +139,7 @@ impl KvmVcpu {
     }
 }
 
-fn fill_sregs(sregs: &mut kvm_sregs, index: usize, xsave: bool) {
+fn fill_sregs(sregs: &mut kvm_sregs, index: usize, features: &HostFeatures) {
     // A code or data segment of ring 3. Types are those of descriptors: both
     // have their accessed bit set.
     let flat = |selector, type_| kvm_segment {
@@ -173,16 +182,22 @@ fn fill_sregs(sregs: &mut kvm_sregs, index: usize, xsave: bool) {
     sregs.gdt.limit = tables::GDT_LIMIT;
     sregs.idt.base = tables::IDT;
     sregs.idt.limit = tables::IDT_LIMIT;
+    // What a program may do beyond what the guest needs is what Linux lets one do: the
+    // same instructions crash, or do not, where it runs in a process.
     sregs.cr0 = CR0_PROTECTED
         | CR0_MONITOR_COPROCESSOR
         | CR0_EXTENSION_TYPE
         | CR0_NUMERIC_ERROR
         | CR0_WRITE_PROTECT
+        | CR0_ALIGNMENT_MASK
         | CR0_PAGING;
     sregs.cr3 = paging::ROOT;
     sregs.cr4 = CR4_PHYSICAL_ADDRESS_EXTENSION | CR4_FXSAVE | CR4_SIMD_EXCEPTIONS;
-    if xsave {
+    if features.states.is_some() {
         sregs.cr4 |= CR4_XSAVE;
+    }
+    if features.segment_bases {
+        sregs.cr4 |= CR4_SEGMENT_BASES;
     }
     sregs.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE | EFER_NO_EXECUTE;
 }

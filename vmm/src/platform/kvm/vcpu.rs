@@ -88,16 +88,15 @@ impl KvmVcpu {
 /// jump to where nothing can be executed. Either way rcx and r11 have what a system
 /// call leaves there.
 fn after_system_call(registers: &Registers, vector: u8, memory: &GuestMemory) -> Option<Registers> {
-    const SYSCALL: [u8; 2] = [0x0f, 0x05];
     let mut after = *registers;
     match vector {
         INVALID_OPCODE => {
-            let mut code = [0; 2];
             // Text is mapped where it is in memory.
-            if !memory.read(registers.rip, &mut code) || code != SYSCALL {
-                return None;
-            }
-            after.rip += 2;
+            let at = |offset| registers.rip.checked_add(offset);
+            after.rip = at(system_call_len(|offset| {
+                let mut byte = [0];
+                memory.read(at(offset)?, &mut byte).then_some(byte[0])
+            })?)?;
             after.set_rcx(after.rip);
             after.set_r11(after.rflags | INTERRUPTS);
         }
@@ -108,6 +107,21 @@ fn after_system_call(registers: &Registers, vector: u8, memory: &GuestMemory) ->
         _ => return None,
     }
     Some(after)
+}
+
+/// Length of the system call that these bytes are, prefixes included, if they are one.
+fn system_call_len(code: impl Fn(u64) -> Option<u8>) -> Option<u64> {
+    /// Most bytes of an instruction.
+    const MOST: u64 = 15;
+    let mut at = 0;
+    while matches!(
+        code(at)?,
+        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3 | 0x40..=0x4f
+    ) {
+        at += 1;
+    }
+    let len = at + 2;
+    (len <= MOST && code(at)? == 0x0f && code(at + 1)? == 0x05).then_some(len)
 }
 
 /// The flags that are a program's to set: those of arithmetic, the direction of strings,
@@ -224,5 +238,54 @@ impl Vcpu for KvmVcpu {
             rflags,
         };
         self.fd.set_regs(&regs).map_err(|_| FAILED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_call_is_known_by_its_bytes_whatever_comes_before() {
+        let len = |code: &[u8]| system_call_len(|at| code.get(at as usize).copied());
+        assert_eq!(len(&[0x0f, 0x05, 0x90]), Some(2));
+        assert_eq!(len(&[0x48, 0x0f, 0x05]), Some(3));
+        assert_eq!(len(&[0xf3, 0x66, 0x64, 0x4f, 0x0f, 0x05]), Some(6));
+        let longest = |prefixes| [vec![0x66; prefixes], vec![0x0f, 0x05]].concat();
+        assert_eq!(len(&longest(13)), Some(15));
+        for other in [
+            &[][..],
+            &[0x0f],
+            &[0x48],
+            &[0x0f, 0x0b],
+            &[0x05, 0x0f, 0x05],
+            &[0xf0, 0x0f, 0x05],
+            &longest(14),
+            &[0x66; 64],
+        ] {
+            assert_eq!(len(other), None, "{other:x?}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_opcode_that_is_a_system_call_has_been_made() {
+        let memory = GuestMemory::new(16 << 20, 1 << 20).expect("memory");
+        memory
+            .write(0x20_0000, &[0x48, 0x0f, 0x05])
+            .expect("inside");
+        let before = Registers {
+            rip: 0x20_0000,
+            rflags: 0x46,
+            ..Registers::default()
+        };
+        let after = after_system_call(&before, INVALID_OPCODE, &memory).expect("one");
+        assert_eq!((after.rip, after.rcx()), (0x20_0003, 0x20_0003));
+        assert_eq!(after.r11(), 0x46 | INTERRUPTS);
+        let elsewhere = |rip| {
+            let before = Registers { rip, ..before };
+            after_system_call(&before, INVALID_OPCODE, &memory)
+        };
+        assert_eq!(elsewhere(0x20_0100), None);
+        assert_eq!(elsewhere(u64::MAX), None);
     }
 }
