@@ -57,17 +57,25 @@ fn a_corrupt_image() {
 /// image `$1`.
 const HELLO: &str = "\"$0\" \"$1\"";
 
-/// Runs `start` where `prepare` has changed /dev, both shell commands, in a
-/// mount namespace of their own; `None` where such a namespace cannot be had.
+/// Runs `start` where `prepare` has changed /dev, both shell commands, in
+/// namespaces of their own; `None` where such a namespace cannot be had.
 fn in_namespace(prepare: &str, start: &str, platform: &str) -> Option<Ended> {
     let script = format!("{prepare} && echo prepared >&2 && exec {start}");
     let mut command = Command::new("unshare");
     command.env(PLATFORM, platform);
-    command.args(["--mount", "sh", "-c", &script]);
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "sh",
+        "-c",
+        &script,
+    ]);
     command.arg(vmm()).arg(image("hello")).stdin(Stdio::null());
     let mut ended = Guest::spawn(command).finish();
     let Some(stderr) = ended.stderr.strip_prefix("prepared\n") else {
-        skip(&format!("no mount namespace here: {}", ended.stderr.trim()));
+        skip(&format!("no such namespaces here: {}", ended.stderr.trim()));
         return None;
     };
     ended.stderr = stderr.to_owned();
@@ -95,6 +103,35 @@ fn in_each_way(prepare: &str, start: &str) {
             }
             (_, []) => {}
             other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Where a process cannot be used either, one line says why not, and with what command
+/// that is mended; whoever does not say what is wanted is told of both.
+#[test]
+fn neither_platform_can_be_used() {
+    for (prepare, mend) in [
+        // This namespace's own setting.
+        (
+            "echo 2 >/proc/sys/vm/memfd_noexec",
+            "`sudo sysctl -w vm.memfd_noexec=0`",
+        ),
+        (
+            "mount -t tmpfs none /proc",
+            "`sudo mount -t proc proc /proc`",
+        ),
+    ] {
+        let prepare = format!("mount --bind /dev/null /dev/kvm && {prepare}");
+        for platform in [Platform::Process, Platform::Auto] {
+            let Some(ended) = in_namespace(&prepare, HELLO, platform.name()) else {
+                return;
+            };
+            refused(&ended, mend);
+            assert_eq!(
+                ended.stderr.contains("/dev/kvm"),
+                platform == Platform::Auto
+            );
         }
     }
 }

@@ -31,6 +31,22 @@ pub enum StartError {
         /// What it answered.
         source: io::Error,
     },
+    /// The kernel lacks what a guest's process needs, or forbids it.
+    #[error("a guest cannot run in a process here: {what}; {mend}")]
+    ProcessLacks {
+        /// What.
+        what: String,
+        /// What mends it, with a command.
+        mend: &'static str,
+    },
+    /// Neither platform can be used.
+    #[error("{kvm}; and {process}")]
+    NoPlatform {
+        /// Why not KVM.
+        kvm: String,
+        /// Why not a process.
+        process: String,
+    },
     /// The image's file could not be opened.
     #[error("no such image: {}: {reason}", path.display())]
     ImageUnreadable {

@@ -6,7 +6,7 @@
 mod testimage;
 
 use arca_shared::protocol::register::Register;
-use arca_vmm::{Image, Input, StopReason, Vm, VmConfig, VmHandle};
+use arca_vmm::{Image, Input, Platform, StopReason, Vm, VmConfig, VmHandle};
 use std::time::Duration;
 use testimage::ImageBuilder;
 
@@ -17,7 +17,7 @@ fn count(what: &str) -> usize {
 }
 
 /// Boots a guest that exits, or spins until it is stopped.
-fn boot(spins: bool) -> VmHandle {
+fn boot(spins: bool, platform: Platform) -> VmHandle {
     let mut code = vec![0x48, 0xa3];
     code.extend(Register::Exit.address().to_le_bytes());
     if spins {
@@ -28,6 +28,7 @@ fn boot(spins: bool) -> VmHandle {
         vcpus: 3,
         stdin: Input::Reader(Box::new(reader)),
         timeout: Some(Duration::from_secs(20)),
+        platform,
         ..VmConfig::new(
             Image::Bytes(ImageBuilder::new(&code).build().into()),
             "test",
@@ -49,16 +50,24 @@ fn boot(spins: bool) -> VmHandle {
 }
 
 #[test]
-fn threads_and_descriptors_are_gone() {
-    drop(boot(false));
+fn threads_descriptors_and_memory_are_gone() {
+    // The second one is what all machines have.
+    for platform in [Platform::Auto, Platform::Process] {
+        leaves_nothing(platform);
+    }
+}
+
+fn leaves_nothing(platform: Platform) {
+    drop(boot(false, platform));
+    // A process's memory has a name.
     let mappings = || {
         std::fs::read_to_string("/proc/self/maps")
             .expect("readable")
-            .matches("arca-guest")
+            .matches("arca-memory")
             .count()
     };
     let before = (count("task"), count("fd"));
-    let handles: Vec<VmHandle> = (0..20).map(|n| boot(n % 2 == 0)).collect();
+    let handles: Vec<VmHandle> = (0..20).map(|n| boot(n % 2 == 0, platform)).collect();
     assert_eq!((count("task"), count("fd")), before);
     assert_eq!(
         mappings(),
@@ -66,10 +75,18 @@ fn threads_and_descriptors_are_gone() {
         "guest memory is unmapped though handles live"
     );
     assert!(handles.iter().any(|handle| handle.stats().vcpu_exits > 0));
-    let built = Vm::new(VmConfig::new(
-        Image::Bytes(ImageBuilder::new(&[0xeb, 0xfe]).build().into()),
-        "test",
-    ));
-    drop(built.expect("starts"));
+    let built = Vm::new(VmConfig {
+        platform,
+        ..VmConfig::new(
+            Image::Bytes(ImageBuilder::new(&[0xeb, 0xfe]).build().into()),
+            "test",
+        )
+    });
+    let built = built.expect("starts");
+    if platform == Platform::Process {
+        assert!(mappings() > 0);
+    }
+    drop(built);
     assert_eq!((count("task"), count("fd")), before, "one that never ran");
+    assert_eq!(mappings(), 0, "one that never ran");
 }

@@ -65,7 +65,10 @@ impl Test {
             }
             match platform.check() {
                 Ok(()) => platforms.push(platform),
-                Err(error) => lines.push(format!("platform {platform}: not run: {error}")),
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    lines.push(format!("platform {platform}: not run: {error:#}"));
+                }
             }
         }
         let result = self.run_on(&platforms, &mut lines);

@@ -10,7 +10,7 @@
 //! accesses.
 
 use crate::error::StartError;
-use crate::memory::file::{Content, memory_file};
+use crate::memory::file::{memory_file, promises_are_kept, reserve};
 use arca_shared::memory::Arena;
 use arca_shared::protocol::layout::{
     ARENA_GPA, ARENA_SIZE_MAX, ARENA_SIZE_MIN, LOW_MEMORY_MAX, LOW_MEMORY_MIN, PAGE_SIZE,
@@ -64,11 +64,12 @@ impl GuestMemory {
     }
 
     /// Makes memory of these sizes, all zero, which another process can map by its
-    /// file ([`GuestMemory::file`]): low memory, then the arena.
-    pub fn shared(low: u64, arena: u64) -> Result<Arc<Self>, StartError> {
+    /// file ([`GuestMemory::file`]): `before` bytes that are no guest memory, low
+    /// memory, then the arena.
+    pub fn shared(before: u64, low: u64, arena: u64) -> Result<Arc<Self>, StartError> {
         Self::check_sizes(low, arena)?;
-        let size = low + arena;
-        let file = memory_file("arca-memory", size, Content::Code).map_err(|error| {
+        let size = before + low + arena;
+        let file = memory_file("arca-memory", size).map_err(|error| {
             let reason = match error.kind() {
                 io::ErrorKind::FileTooLarge => {
                     "it is a file in memory, and files may not be so large here (ulimit -f)".into()
@@ -77,17 +78,29 @@ impl GuestMemory {
             };
             StartError::Memory { size, reason }
         })?;
-        Self::map(low, arena, Some(Arc::new(file.into())))
+        if promises_are_kept() {
+            reserve(&file, size).map_err(|error| StartError::Memory {
+                size,
+                reason: format!(
+                    "the kernel promises no more than it has (vm.overcommit_memory=2), and in a \
+                     process a guest has all of its memory from the start: {error}; give it less \
+                     by --memory and --arena, or allow promises: `sudo sysctl -w \
+                     vm.overcommit_memory=0`"
+                ),
+            })?;
+        }
+        Self::map(low, arena, Some((Arc::new(file.into()), before)))
     }
 
-    fn map(low: u64, arena: u64, file: Option<Arc<File>>) -> Result<Arc<Self>, StartError> {
+    /// `file`: where its memory is, behind so many other bytes.
+    fn map(low: u64, arena: u64, file: Option<(Arc<File>, u64)>) -> Result<Arc<Self>, StartError> {
         let failed = |reason: String| StartError::Memory {
             size: low + arena,
             reason,
         };
         let offset = |start| {
-            let file = file.as_ref()?;
-            Some(FileOffset::from_arc(Arc::clone(file), start))
+            let (file, before) = file.as_ref()?;
+            Some(FileOffset::from_arc(Arc::clone(file), before + start))
         };
         let ranges = [
             (GuestAddress(0), low as usize, offset(0)),
@@ -99,7 +112,7 @@ impl GuestMemory {
             regions,
             low,
             arena,
-            file,
+            file: file.map(|(file, _)| file),
         };
         // An idle connection touches two pages; with huge pages it would have
         // megabytes to itself. SAFETY: the range is one mapping of ours, and the
@@ -124,9 +137,11 @@ impl GuestMemory {
         self.file.as_ref().map(|file| file.as_fd())
     }
 
-    /// Size of low memory, in bytes.
-    pub fn low_len(&self) -> u64 {
-        self.low
+    /// Where the memory at a guest-physical address is in the file.
+    pub fn offset_in_file(&self, address: u64) -> Option<u64> {
+        let region = self.regions.find_region(GuestAddress(address))?;
+        let start = region.file_offset()?.start();
+        Some(start + (address - region.start_addr().0))
     }
 
     /// The ranges that KVM has to know.

@@ -5,7 +5,8 @@ use crate::memory::GuestMemory;
 use crate::memory::map::AddressMap;
 use crate::platform::kvm::{KvmMachine, OpenKvm};
 use crate::platform::machine::Machine;
-use crate::platform::process::ProcessMachine;
+use crate::platform::process::{ProcessMachine, needs};
+use arca_stub::area::AREA_SIZE;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,20 +28,28 @@ impl Platform {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Kvm, Self::Process];
 
-    /// Whether this machine has it.
+    /// Whether this machine has it: makes a machine, or starts a process, without a
+    /// guest.
     ///
     /// # Errors
     ///
     /// [`StartError`]: why not, and what to do.
     pub fn check(self) -> Result<(), StartError> {
-        Chosen::new(self).map(drop)
+        match self {
+            Self::Kvm => OpenKvm::new().map(drop),
+            Self::Process => needs::try_out(),
+            Self::Auto => Self::Kvm.check().or_else(|kvm| {
+                let process = Self::Process.check();
+                process.map_err(|process| neither(&kvm, &process))
+            }),
+        }
     }
 
     /// The one that it comes to on this machine.
     #[must_use]
     pub fn resolve(self) -> Self {
         match self {
-            Self::Auto if Self::Kvm.check().is_ok() => Self::Kvm,
+            Self::Auto if OpenKvm::new().is_ok() => Self::Kvm,
             Self::Auto => Self::Process,
             platform => platform,
         }
@@ -87,18 +96,19 @@ impl Chosen {
     pub fn new(wanted: Platform) -> Result<Self, StartError> {
         match wanted {
             Platform::Kvm => OpenKvm::new().map(Self::Kvm),
-            Platform::Process => Ok(Self::Process),
-            Platform::Auto => Ok(OpenKvm::new().map_or_else(
-                |error| {
-                    log::warn!(
-                        "the guest runs in a process, since KVM cannot be used (--platform process asks for that, without this notice): {}",
-                        in_one_line(&error)
-                    );
-                    Self::Process
-                },
-                Self::Kvm,
-            )),
+            Platform::Process => needs::look().map(|()| Self::Process),
+            Platform::Auto => OpenKvm::new().map(Self::Kvm).or_else(Self::instead),
         }
+    }
+
+    /// A process, where KVM cannot be used.
+    fn instead(kvm: StartError) -> Result<Self, StartError> {
+        needs::look().map_err(|process| neither(&kvm, &process))?;
+        log::warn!(
+            "the guest runs in a process, since KVM cannot be used (--platform process asks for that, without this notice): {}",
+            in_one_line(&kvm)
+        );
+        Ok(Self::Process)
     }
 
     /// Its name.
@@ -113,7 +123,7 @@ impl Chosen {
     pub fn memory(&self, low: u64, arena: u64) -> Result<Arc<GuestMemory>, StartError> {
         match self {
             Self::Kvm(_) => GuestMemory::new(low, arena),
-            Self::Process => GuestMemory::shared(low, arena),
+            Self::Process => GuestMemory::shared(AREA_SIZE as u64, low, arena),
         }
     }
 
@@ -128,5 +138,12 @@ impl Chosen {
             Self::Kvm(kvm) => Box::new(KvmMachine::new(kvm, memory, map, vcpus)?),
             Self::Process => Box::new(ProcessMachine::new(memory, map)?),
         })
+    }
+}
+
+fn neither(kvm: &StartError, process: &StartError) -> StartError {
+    StartError::NoPlatform {
+        kvm: in_one_line(kvm),
+        process: in_one_line(process),
     }
 }

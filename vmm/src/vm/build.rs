@@ -16,7 +16,7 @@ use crate::platform::uart::Uart;
 use crate::platform::vcpu::{Start, VcpuShared};
 use crate::vm::config::{Input, Output, VmConfig};
 use crate::vm::outcome::RunState;
-use crate::vm::{MonitorView, Stdin, Vm, VmHandle};
+use crate::vm::{GuestView, Stdin, Vm, VmHandle};
 use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker, trace};
 use arca_shared::pipe::PipePlace;
 use arca_shared::protocol::boot::BootInfo;
@@ -136,9 +136,11 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
 
     let handle = VmHandle {
         run_state: Arc::clone(&run_state),
-        monitor: Arc::new(Mutex::new(MonitorView::Serving(monitor.handle()))),
+        view: Arc::new(Mutex::new(GuestView::Serving(
+            monitor.handle(),
+            Arc::downgrade(&parkers),
+        ))),
         stdout: Arc::default(),
-        parkers: Arc::clone(&parkers),
         platform,
     };
     let shared = Arc::new(VcpuShared {

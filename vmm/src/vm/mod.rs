@@ -37,7 +37,7 @@ use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
 use crate::platform::Platform;
 use crate::platform::machine::Machine;
-use crate::platform::park::Parkers;
+use crate::platform::park::{ParkCounts, Parkers};
 use crate::platform::vcpu::{Vcpu, VcpuShared};
 use crate::vm::config::VmConfig;
 use crate::vm::outcome::{Outcome, RunState};
@@ -47,7 +47,7 @@ use arca_monitor::trace::TraceReader;
 use arca_monitor::{Monitor, MonitorHandle, MonitorStats, StandardPipe};
 use nix::libc;
 use std::io::{Read, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// A guest that is ready to run.
@@ -121,24 +121,27 @@ pub enum StopReason {
 #[derive(Clone)]
 pub struct VmHandle {
     run_state: Arc<RunState>,
-    monitor: Arc<Mutex<MonitorView>>,
+    view: Arc<Mutex<GuestView>>,
     stdout: Arc<StreamProgress>,
-    parkers: Arc<Parkers>,
     platform: Platform,
 }
 
-/// The monitor, as handles see it. A handle that outlives the guest keeps only
-/// numbers of it, not its memory.
-enum MonitorView {
-    Serving(MonitorHandle),
-    Ended(MonitorStats),
+/// The guest, as handles see it. A handle that outlives the guest keeps only
+/// numbers of it, not its memory, which vCPUs may sleep in.
+enum GuestView {
+    Serving(MonitorHandle, Weak<Parkers>),
+    Ended(MonitorStats, ParkCounts),
 }
 
-impl MonitorView {
-    fn stats(&self) -> MonitorStats {
+impl GuestView {
+    fn stats(&self) -> (MonitorStats, ParkCounts) {
         match self {
-            Self::Serving(monitor) => monitor.stats(),
-            Self::Ended(stats) => *stats,
+            Self::Serving(monitor, parkers) => {
+                let parkers = parkers.upgrade();
+                let counts = parkers.map(|parkers| parkers.counts());
+                (monitor.stats(), counts.unwrap_or_default())
+            }
+            Self::Ended(monitor, counts) => (*monitor, *counts),
         }
     }
 }
@@ -167,26 +170,26 @@ impl VmHandle {
     #[must_use]
     pub fn signal(&self, signal: i32) -> bool {
         match &*self.view() {
-            MonitorView::Serving(monitor) => {
+            GuestView::Serving(monitor, _) => {
                 !self.run_state.is_stopping() && monitor.signal(signal)
             }
-            MonitorView::Ended(_) => false,
+            GuestView::Ended(..) => false,
         }
     }
 
-    fn view(&self) -> MutexGuard<'_, MonitorView> {
+    fn view(&self) -> MutexGuard<'_, GuestView> {
         // Nobody panics between taking it and leaving it whole.
-        self.monitor.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the guest did so far.
     #[must_use]
     pub fn stats(&self) -> VmStats {
         let counters = &self.run_state.counters;
-        let there = self.parkers.counts();
+        let (monitor, there) = self.view().stats();
         VmStats {
             platform: self.platform,
-            monitor: self.view().stats(),
+            monitor,
             vcpu_exits: counters.vcpu_exits.get(),
             parks: counters.parks.get().wrapping_add(there.parks),
             sleeps: counters.sleeps.get().wrapping_add(there.sleeps),

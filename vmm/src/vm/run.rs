@@ -11,7 +11,7 @@ use crate::vm::dump::Dumper;
 use crate::vm::notices::Notices;
 use crate::vm::outcome::{self, Event, Outcome, RunState, SessionGuard};
 use crate::vm::status::ExitStatus;
-use crate::vm::{MonitorView, Vm};
+use crate::vm::{GuestView, Vm};
 use arca_monitor::{Monitor, MonitorHandle, SessionEnd, Undelivered};
 use nix::libc;
 use std::cell::OnceCell;
@@ -172,7 +172,7 @@ pub fn run(vm: Vm) -> ExitStatus {
         console.join();
     }
     let stats = monitor_handle.stats();
-    *handle.view() = MonitorView::Ended(stats);
+    *handle.view() = GuestView::Ended(stats, shared.parkers.counts());
     drop(machine);
     if !stopped {
         return ExitStatus::HostFailed("a vCPU could not be stopped".into());

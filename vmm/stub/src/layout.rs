@@ -16,9 +16,11 @@ pub const GUEST: Range<u64> = 0x1_0000..STUB_BASE;
 /// nothing to whoever does not expect it.
 pub const SAMPLE_SIGNAL: i32 = 23;
 
-/// Descriptor by which the stub gets guest memory. It closes it.
+/// Descriptor by which the stub gets the area and, behind it, guest memory. It closes
+/// it.
 pub const MEMORY_FD: i32 = 0;
-/// Descriptor of the doorbell's eventfd, the one that it keeps.
+/// Descriptor of the doorbell's eventfd. It stays open.
 pub const DOORBELL_FD: i32 = 1;
-/// Descriptor by which the stub gets the area. It closes it.
-pub const AREA_FD: i32 = 2;
+/// Descriptor of the tether, a pipe that the VMM has the other end of: what is written
+/// there, and the end of all who could write, kills the process. It stays open.
+pub const TETHER_FD: i32 = 2;

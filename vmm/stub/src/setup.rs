@@ -2,7 +2,7 @@
 
 use crate::area::{AREA_SIZE, Area, RANGES, SetupStep, Stage, VCPUS};
 use crate::filter::{self, Instruction};
-use crate::layout::{AREA_BASE, AREA_FD, DOORBELL_FD, GUEST, MEMORY_FD, STUB_BASE, USER_END};
+use crate::layout::{AREA_BASE, DOORBELL_FD, GUEST, MEMORY_FD, STUB_BASE, TETHER_FD, USER_END};
 use crate::sys::{self, Errno, plain, syscall};
 use crate::trap;
 use core::arch::{asm, global_asm};
@@ -51,12 +51,15 @@ pub fn area() -> &'static Area {
 }
 
 // Numbers of system calls that only the set-up makes.
+const READ: u32 = 0;
 const MMAP: u32 = 9;
 const MUNMAP: u32 = 11;
 const CLOSE: u32 = 3;
 const RT_SIGACTION: u32 = 13;
 const RT_SIGPROCMASK: u32 = 14;
+const GETPID: u32 = 39;
 const CLONE: u32 = 56;
+const FCNTL: u32 = 72;
 const GETPPID: u32 = 110;
 const GETTID: u32 = 186;
 const SIGALTSTACK: u32 = 131;
@@ -71,7 +74,7 @@ const LANDLOCK_RESTRICT_SELF: u32 = 446;
 /// The first thread's way.
 pub extern "C" fn main() -> ! {
     const READ_WRITE: u64 = 3;
-    if map(AREA_BASE, AREA_SIZE as u64, READ_WRITE, AREA_FD, 0).is_err() {
+    if map(AREA_BASE, AREA_SIZE as u64, READ_WRITE, MEMORY_FD, 0).is_err() {
         // There is nowhere to say it.
         sys::exit();
     }
@@ -198,11 +201,10 @@ fn map_guest() -> Result<(), Errno> {
     if count > RANGES { Err(INVALID) } else { Ok(()) }
 }
 
-/// All but the doorbell's.
+/// All but the doorbell's and the tether's.
 fn close_descriptors() -> Result<(), Errno> {
     const FIRST: u64 = 3;
     plain(CLOSE, [MEMORY_FD as u64, 0, 0, 0, 0, 0])?;
-    plain(CLOSE, [AREA_FD as u64, 0, 0, 0, 0, 0])?;
     if plain(CLOSE_RANGE, [FIRST, u32::MAX.into(), 0, 0, 0, 0]).is_err() {
         // A kernel older than that call. What is open here is a mistake of whoever
         // opened it without O_CLOEXEC, as few as there may be.
@@ -224,19 +226,53 @@ fn leave_namespaces() {
     }
 }
 
+/// Has the kernel kill this process when the VMM wants it or is gone. By the tether,
+/// whoever the VMM's user is by then: to kill by a number or a descriptor, and to be
+/// killed for the parent's death, takes rights over this process that a VMM which has
+/// given up root has no more. By the parent's death too, for where another process has
+/// a copy of the tether's other end.
 fn die_with_the_vmm() -> Result<(), Errno> {
     const PR_SET_PDEATHSIG: u64 = 1;
     const PR_SET_DUMPABLE: u64 = 4;
     const SIGKILL: u64 = 9;
     const NO_SUCH_PROCESS: Errno = Errno(3);
-    // First: it takes the other setting back.
+    // First: it takes the setting of the parent's death back.
     plain(PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0])?;
+    hold_tether(SIGKILL)?;
     plain(PRCTL, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0])?;
     // It may have died before.
     if plain(GETPPID, [0; 6])? != area().parent.get() {
         return Err(NO_SUCH_PROCESS);
     }
     Ok(())
+}
+
+/// Has the kernel send this process a signal for whatever comes by the tether.
+fn hold_tether(signal: u64) -> Result<(), Errno> {
+    const SET_FLAGS: u64 = 4;
+    const SET_OWNER: u64 = 8;
+    const SET_SIGNAL: u64 = 10;
+    const NONBLOCK: u64 = 0x800;
+    const ASYNC: u64 = 0x2000;
+    const WOULD_BLOCK: Errno = Errno(11);
+    const NO_SUCH_PROCESS: Errno = Errno(3);
+    let id = plain(GETPID, [0; 6])?;
+    for (what, value) in [
+        (SET_OWNER, id),
+        (SET_SIGNAL, signal),
+        (SET_FLAGS, ASYNC | NONBLOCK),
+    ] {
+        plain(FCNTL, [TETHER_FD as u64, what, value, 0, 0, 0])?;
+    }
+    // What came before is no signal.
+    let mut byte = 0u8;
+    let into = core::ptr::from_mut(&mut byte).expose_provenance() as u64;
+    // SAFETY: the kernel writes a byte.
+    match unsafe { syscall(READ, [TETHER_FD as u64, into, 1, 0, 0, 0]) } {
+        Err(WOULD_BLOCK) => Ok(()),
+        Err(errno) => Err(errno),
+        Ok(_) => Err(NO_SUCH_PROCESS),
+    }
 }
 
 fn limit() -> Result<(), Errno> {

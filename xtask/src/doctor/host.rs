@@ -29,7 +29,7 @@ pub fn toolchain() -> Result<String, Lack> {
     let Some(version) = first_line("rustc", "--version") else {
         return Err(lack(
             "there is no rustc on the path",
-            "install Rust from https://rustup.rs",
+            "install Rust: `curl --proto =https -sSf https://sh.rustup.rs | sh`",
         ));
     };
     match new_enough(&version) {

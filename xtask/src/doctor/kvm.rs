@@ -1,32 +1,19 @@
 //! /dev/kvm: whether it is there and may be used, and what kind it is.
 
 use super::{Lack, lack};
-use kvm_ioctls::Kvm;
-use nix::errno::Errno;
+use arca_vmm::{Platform, StartError};
 use std::fs;
 use std::path::Path;
 
 /// What goes without it.
 const INSTEAD: &str = "`cargo xtask run --qemu` does without";
 
-/// The version of its interface, which has not changed since 2007.
-const VERSION: i32 = 12;
-
 pub fn look() -> Result<String, Lack> {
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let hardware = Hardware::of(&flags);
-    let kvm = Kvm::new().map_err(|error| missing(Errno::from_raw(error.errno()), hardware))?;
-    let version = kvm.get_api_version();
-    if version != VERSION {
-        return Err(lack(
-            format!("/dev/kvm is not KVM: its version is {version}, not {VERSION}"),
-            INSTEAD,
-        ));
-    }
-    kvm.create_vm().map_err(|error| {
-        let why = format!("/dev/kvm makes no machine: {error}");
-        lack(why, format!("look into `sudo dmesg`, or {INSTEAD}"))
-    })?;
+    Platform::Kvm
+        .check()
+        .map_err(|error| lacking(error, hardware))?;
     let kind = match (hardware, module()) {
         (Some(Hardware::Intel), _) => "Intel VT-x",
         (Some(Hardware::Amd), _) => "AMD-V",
@@ -64,10 +51,10 @@ fn module() -> Option<&'static str> {
         .find(|name| Path::new("/sys/module").join(name).exists())
 }
 
-/// Why it cannot be opened.
-fn missing(errno: Errno, hardware: Option<Hardware>) -> Lack {
-    match (errno, hardware) {
-        (Errno::ENOENT, Some(hardware)) => {
+/// Why it cannot be used.
+fn lacking(error: StartError, hardware: Option<Hardware>) -> Lack {
+    match (error, hardware) {
+        (StartError::KvmMissing, Some(hardware)) => {
             let module = match hardware {
                 Hardware::Intel => "kvm_intel",
                 Hardware::Amd => "kvm_amd",
@@ -80,18 +67,15 @@ fn missing(errno: Errno, hardware: Option<Hardware>) -> Lack {
                 ),
             )
         }
-        (Errno::ENOENT, None) => lack(
+        (StartError::KvmMissing, None) => lack(
             "there is no /dev/kvm, and this processor shows no virtualisation",
             format!("turn it on in the firmware or at the cloud's provider; {INSTEAD}"),
         ),
-        (Errno::EACCES | Errno::EPERM, _) => lack(
+        (StartError::KvmDenied, _) => lack(
             "/dev/kvm may not be opened by this user",
             "join its group: `sudo usermod --append --groups kvm $USER`, and log in again",
         ),
-        (errno, _) => lack(
-            format!("/dev/kvm cannot be opened: {}", errno.desc()),
-            INSTEAD,
-        ),
+        (error, _) => lack(format!("{:#}", anyhow::Error::from(error)), INSTEAD),
     }
 }
 
@@ -110,10 +94,11 @@ mod tests {
 
     #[test]
     fn each_reason_has_what_mends_it() {
-        let mend = |errno, hardware| missing(errno, hardware).mend;
-        assert!(mend(Errno::ENOENT, Some(Hardware::Amd)).contains("modprobe kvm_amd"));
-        assert!(mend(Errno::ENOENT, None).contains("--qemu"));
-        assert!(mend(Errno::EACCES, None).contains("usermod"));
-        assert!(mend(Errno::ENODEV, None).contains("--qemu"));
+        let mend = |error, hardware| lacking(error, hardware).mend;
+        assert!(mend(StartError::KvmMissing, Some(Hardware::Amd)).contains("modprobe kvm_amd"));
+        assert!(mend(StartError::KvmMissing, None).contains("--qemu"));
+        assert!(mend(StartError::KvmDenied, None).contains("usermod"));
+        let other = StartError::VcpuCount { vcpus: 0 };
+        assert!(mend(other, None).contains("--qemu"));
     }
 }

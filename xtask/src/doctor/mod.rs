@@ -3,7 +3,7 @@
 //! | module | looks at |
 //! |---|---|
 //! | `kvm` | /dev/kvm |
-//! | `process` | what a guest in a bare process is locked up with |
+//! | `process` | whether a guest can be in a bare process, and what it is locked up with |
 //! | `host` | QEMU, toolchain, limits, memory |
 
 mod host;
@@ -70,10 +70,9 @@ impl Doctor {
         };
         let findings = [
             look("kvm", kvm::look()),
-            look("seccomp", process::seccomp()),
+            look("process", process::look()),
             look("landlock", process::landlock()),
             look("namespaces", process::namespaces()),
-            look("addresses", process::addresses()),
             look("qemu", host::qemu()),
             look("toolchain", host::toolchain()),
             look("limits", host::limits()),
@@ -87,7 +86,7 @@ impl Doctor {
             let mut those = findings.iter().filter(|one| names.contains(&one.what));
             those.all(|one| matches!(one.found, Found::Good(_)))
         };
-        let boots = good(&["kvm"]) || good(&["seccomp", "addresses"]) || good(&["qemu"]);
+        let boots = good(&["kvm"]) || good(&["process"]) || good(&["qemu"]);
         let works = boots && good(&["toolchain", "memory"]);
         if !works {
             say("a guest cannot be built and booted here before that is mended");

@@ -1,20 +1,18 @@
 //! The memory shared with the stub, besides the guest's.
 
-use crate::memory::file::{Content, memory_file};
 use crate::platform::park::futex_wake_shared;
 use arca_stub::area::{AREA_SIZE, Area, Stage, Turn};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 /// An area, mapped.
 pub struct SharedArea {
     area: NonNull<Area>,
-    file: OwnedFd,
 }
 
 // SAFETY: it consists of atomics, and the mapping belongs to no thread.
@@ -23,22 +21,13 @@ unsafe impl Send for SharedArea {}
 unsafe impl Sync for SharedArea {}
 
 impl SharedArea {
-    /// An area of zeros.
-    pub fn new() -> io::Result<Self> {
-        let file = memory_file("arca-area", AREA_SIZE as u64, Content::Data)?;
+    /// The area at the beginning of that file, which cannot be cut shorter.
+    pub fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
         let len = NonZeroUsize::new(AREA_SIZE).unwrap_or(NonZeroUsize::MIN);
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at a place of the kernel's choice.
-        let area = unsafe { mmap(None, len, protection, MapFlags::MAP_SHARED, &file, 0) }?;
-        Ok(Self {
-            area: area.cast(),
-            file,
-        })
-    }
-
-    /// Its file.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        let area = unsafe { mmap(None, len, protection, MapFlags::MAP_SHARED, file, 0) }?;
+        Ok(Self { area: area.cast() })
     }
 
     /// How far the stub is.

@@ -12,7 +12,7 @@ use crate::platform::machine::Machine;
 use crate::platform::park::{Parkers, futex_wait_shared};
 use crate::platform::vcpu::{Start, Vcpu};
 use crate::vm::outcome::RunState;
-use arca_shared::protocol::layout::{ARENA_GPA, MAX_VCPUS, MMIO_BASE};
+use arca_shared::protocol::layout::{MAX_VCPUS, MMIO_BASE};
 use arca_shared::protocol::register::Register;
 use arca_stub::area::{RANGES, SetupStep, Stage, VCPUS};
 use nix::libc;
@@ -42,8 +42,8 @@ pub struct ProcessMachine {
 impl ProcessMachine {
     /// A machine with this memory, which is shared memory, and no process yet.
     pub fn new(memory: &Arc<GuestMemory>, map: &AddressMap) -> Result<Self, StartError> {
-        let area = SharedArea::new().map_err(|source| StartError::Host {
-            action: "make the memory that is shared with the guest's process",
+        let area = SharedArea::new(file_of(memory)?).map_err(|source| StartError::Host {
+            action: "map the memory that is shared with the guest's process",
             source,
         })?;
         let machine = Self {
@@ -70,10 +70,8 @@ impl ProcessMachine {
             };
             range.start.set(region.range.start);
             range.end.set(region.range.end);
-            range.offset.set(match region.kind {
-                Kind::Arena => region.physical - ARENA_GPA + self.memory.low_len(),
-                _ => region.physical,
-            });
+            let offset = self.memory.offset_in_file(region.physical);
+            range.offset.set(offset.ok_or_else(missing)?);
             range.protection.set(protection as u64);
             count += 1;
         }
@@ -87,7 +85,7 @@ impl ProcessMachine {
     }
 
     /// Waits until the stub has given up what it does not need.
-    fn wait_ready(&self) -> Result<(), StartError> {
+    pub fn wait_ready(&self) -> Result<(), StartError> {
         let failed = |action, source| Err(StartError::Host { action, source });
         const SET_UP: &str = "set up the guest's process";
         let deadline = Instant::now() + START_LIMIT;
@@ -170,14 +168,9 @@ impl Machine for ProcessMachine {
             // As after a call, whose return address would be 0.
             stack_pointer.set(start.stack_top - 8);
         }
-        let missing = || StartError::Host {
-            action: "give guest memory to the guest's process",
-            source: io::ErrorKind::NotFound.into(),
-        };
         let descriptors = Descriptors {
-            memory: duplicate(self.memory.file().ok_or_else(missing)?)?,
+            memory: duplicate(file_of(&self.memory)?)?,
             doorbell: self.doorbell.take().ok_or_else(missing)?,
-            area: duplicate(self.area.file())?,
         };
         let (area, ended) = (Arc::clone(&self.area), Arc::clone(&self.ended));
         self.child = Some(Child::start(descriptors, area, ended)?);
@@ -218,6 +211,18 @@ impl Machine for ProcessMachine {
         if let Some(child) = &self.child {
             child.kill();
         }
+    }
+}
+
+/// The file that guest memory is in, behind the area.
+fn file_of(memory: &GuestMemory) -> Result<BorrowedFd<'_>, StartError> {
+    memory.file().ok_or_else(missing)
+}
+
+fn missing() -> StartError {
+    StartError::Host {
+        action: "give guest memory to the guest's process",
+        source: io::ErrorKind::NotFound.into(),
     }
 }
 

@@ -12,12 +12,14 @@
 //! | `area.rs` | [`SharedArea`]: the memory shared with the stub |
 //! | `child.rs` | the child's life: start, kill, end |
 //! | `vcpu.rs` | what its exits are |
+//! | `needs.rs` | what it needs of the kernel, and what mends what is lacking |
 //! | `frequency.rs` | the time-stamp counter's frequency, measured |
 
 mod area;
 mod child;
 mod frequency;
 mod machine;
+pub mod needs;
 mod vcpu;
 
 pub use area::SharedArea;
