@@ -263,3 +263,35 @@ pub struct Area {
 
 /// Size of the area's mapping, in bytes: whole pages.
 pub const AREA_SIZE: usize = size_of::<Area>().next_multiple_of(4096);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_holds_a_number() {
+        let word = Word::default();
+        assert_eq!(word.get(), 0);
+        word.set(u64::MAX - 1);
+        word.count();
+        assert_eq!(word.get(), u64::MAX);
+        word.count();
+        assert_eq!(word.get(), 0);
+    }
+
+    #[test]
+    fn numbers_stand_for_kinds_of_exits_or_for_none() {
+        for kind in [
+            ExitKind::Store,
+            ExitKind::Load,
+            ExitKind::Undecoded,
+            ExitKind::Exception,
+            ExitKind::SystemCall,
+        ] {
+            assert_eq!(ExitKind::from_number(kind as u64), Some(kind));
+        }
+        for number in [0, 6, 1 << 32 | 1, u64::MAX] {
+            assert_eq!(ExitKind::from_number(number), None, "{number}");
+        }
+    }
+}

@@ -55,3 +55,53 @@ impl ParkWord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    #[test]
+    fn a_wake_without_a_sleeper_is_a_token_for_one_park() {
+        let word = ParkWord::default();
+        for _ in 0..2 {
+            word.wake(|_| panic!("nobody sleeps"));
+        }
+        assert!(!word.park(|_, _| panic!("a token is there")));
+        let asked = Cell::new(0);
+        let up = |_: &AtomicU32, _| {
+            asked.set(asked.get() + 1);
+            false
+        };
+        assert!(!word.park(up), "the time was up before it slept");
+        assert_eq!(asked.get(), 1, "one token was kept");
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_its_word() {
+        let word = ParkWord::default();
+        let (slept, woken) = (Cell::new(0), Cell::new(0));
+        let result = word.park(|futex, asleep| {
+            assert_eq!(futex.load(Ordering::Relaxed), asleep);
+            slept.set(slept.get() + 1);
+            // The first time it returns for no reason.
+            if slept.get() == 2 {
+                word.wake(|woke| {
+                    assert_eq!(woke.as_ptr(), futex.as_ptr());
+                    woken.set(woken.get() + 1);
+                });
+                assert_ne!(futex.load(Ordering::Relaxed), asleep);
+            }
+            true
+        });
+        assert_eq!((result, slept.get(), woken.get()), (true, 2, 1));
+        // That wake was for that sleep.
+        let mut times = 0;
+        let again = word.park(|_, _| {
+            times += 1;
+            times == 1
+        });
+        assert_eq!((again, times), (true, 2));
+        word.wake(|_| panic!("it sleeps no more"));
+    }
+}
