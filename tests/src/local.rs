@@ -155,9 +155,14 @@ impl LocalGuest {
 
 impl Drop for LocalGuest {
     fn drop(&mut self) {
+        // One that has ended did so before its test was done with it.
+        let ended = self.thread.take_if(|thread| thread.is_finished());
         self.handle.stop(arca_vmm::StopReason::Request);
         if thread::panicking() {
             let mut stderr = io::stderr();
+            if let Some(Ok(status)) = ended.map(JoinHandle::join) {
+                let _ = writeln!(stderr, "--- the guest has ended: {status}");
+            }
             let said = crate::records::lately();
             let _ = writeln!(stderr, "--- logged in this process:\n{said}---");
         }

@@ -1,6 +1,8 @@
 //! A thousand connections at once, half of them made by the guest and half
 //! accepted by it, each moving as much as it can in both directions; and nothing
 //! is left of them. Alone in its file: it counts what the whole process has.
+//!
+//! `ARCA_CROWD_KIBIBYTES` is how much, 1,024 unless given.
 
 use arca_tests::data::noise;
 use arca_tests::guest::deadline;
@@ -11,6 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
+use std::env;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -19,8 +22,6 @@ use std::time::Instant;
 
 /// Connections in each direction.
 const COUNT: usize = 500;
-/// Bytes that each moves each way.
-const LEN: usize = 1 << 20;
 /// Size of the digest that follows them.
 const DIGEST: usize = 32;
 /// Threads that the host's ends are spread over.
@@ -28,9 +29,21 @@ const THREADS: usize = 4;
 /// Bytes moved at a time.
 const PIECE: usize = 64 << 10;
 
+/// Bytes that each moves each way.
+fn len() -> usize {
+    let set = env::var("ARCA_CROWD_KIBIBYTES").ok();
+    let set = set.map(|text| {
+        text.parse::<usize>()
+            .expect("ARCA_CROWD_KIBIBYTES is a number")
+    });
+    set.unwrap_or(1 << 10) << 10
+}
+
 /// The host's end of a connection.
 struct End {
     stream: TcpStream,
+    /// Bytes to move each way, beside the digest.
+    len: usize,
     seed: u64,
     sent: usize,
     /// What is to be sent next, from `offset`.
@@ -42,22 +55,23 @@ struct End {
 }
 
 impl End {
-    fn new(stream: TcpStream, seed: u64) -> io::Result<Self> {
+    fn new(stream: TcpStream, len: usize, seed: u64) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
+            len,
             seed,
             sent: 0,
             piece: Vec::new(),
             offset: 0,
             sent_digest: Sha256::new(),
-            received: Vec::with_capacity(LEN + DIGEST),
+            received: Vec::with_capacity(len + DIGEST),
             at_end: false,
         })
     }
 
     fn is_sending(&self) -> bool {
-        self.sent < LEN + DIGEST
+        self.sent < self.len + DIGEST
     }
 
     /// What poll is asked for; nothing if all is done.
@@ -72,7 +86,7 @@ impl End {
     fn send(&mut self) -> io::Result<()> {
         if self.offset == self.piece.len() {
             self.offset = 0;
-            self.piece = match LEN - self.sent {
+            self.piece = match self.len - self.sent {
                 0 => self.sent_digest.clone().finalize().to_vec(),
                 left => {
                     let piece = noise(self.seed << 32 | self.sent as u64, PIECE.min(left));
@@ -101,7 +115,7 @@ impl End {
 
     /// Whether all came, and has its digest.
     fn is_good(&self) -> bool {
-        let Some((bytes, told)) = self.received.split_at_checked(LEN) else {
+        let Some((bytes, told)) = self.received.split_at_checked(self.len) else {
             return false;
         };
         !self.is_sending() && Sha256::digest(bytes)[..] == *told
@@ -164,7 +178,8 @@ fn listen() -> TcpListener {
 fn crowd(vcpus: usize) {
     let listener = listen();
     let address = listener.local_addr().expect("bound").to_string();
-    let args = [address, COUNT.to_string(), LEN.to_string()];
+    let len = len();
+    let args = [address, COUNT.to_string(), len.to_string()];
     let args = args.each_ref().map(String::as_str);
     let mut guest = Talk::start("crowd", &args, |config| config.vcpus = vcpus);
     let at_boot = guest.guest().stats().monitor;
@@ -181,9 +196,9 @@ fn crowd(vcpus: usize) {
             Ok(accepted) => accepted,
             Err(error) => panic!("{seed} accepted: {error}\n{:#?}", guest.guest().stats()),
         };
-        ends.push(End::new(stream, 2 * seed).expect("non-blocking"));
+        ends.push(End::new(stream, len, 2 * seed).expect("non-blocking"));
         let stream = TcpStream::connect(place).expect("the guest listens");
-        ends.push(End::new(stream, 2 * seed + 1).expect("non-blocking"));
+        ends.push(End::new(stream, len, 2 * seed + 1).expect("non-blocking"));
     }
     let mut shares: Vec<Vec<End>> = (0..THREADS).map(|_| Vec::new()).collect();
     for (index, end) in ends.into_iter().enumerate() {
@@ -201,7 +216,7 @@ fn crowd(vcpus: usize) {
         "connections that are good at the host's end"
     );
     let good = guest.hear(deadline()).expect("the guest is done");
-    let moved = (2 * COUNT * 2 * LEN) as f64 / (1 << 20) as f64;
+    let moved = (2 * COUNT * 2 * len) as f64 / (1 << 20) as f64;
     let speed = moved / began.elapsed().as_secs_f64();
     println!(
         "{vcpus} vCPUs: {speed:.0} MiB/s over {} connections",

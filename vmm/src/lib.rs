@@ -46,6 +46,7 @@ pub use crash::CrashReport;
 pub use error::{ImageError, StartError};
 pub use host::trace::{Trace, TraceFilter};
 pub use platform::Platform;
+pub use platform::process::Reading;
 pub use vm::config::{Image, Input, Output, VmConfig};
 pub use vm::stats::VmStats;
 pub use vm::status::ExitStatus;

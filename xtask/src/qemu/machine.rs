@@ -6,6 +6,7 @@ use super::initramfs::Files;
 use super::kernel::Kernel;
 use super::stdin;
 use anyhow::{Context, Result, anyhow, bail};
+use arca_vmm::Reading;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
@@ -28,13 +29,15 @@ const QEMU: &str = "qemu-system-x86_64";
 /// A processor with nested virtualisation. KVM takes its clock for good: QEMU's is
 /// the host's.
 const PROCESSOR: &str = "EPYC,+svm,+npt";
-/// A PC: its HPET is what the kernel measures the processor's clock with where the
-/// host is too busy for that to go well by the older timer, which is all that
-/// `microvm` has. Without the clock's frequency there is no KVM.
+/// A PC: it has the timer by which the kernel corrects what it measured of its local
+/// timers on a busy host, which `microvm` has not.
 const KIND: &str = "pc";
 /// What the kernel is told: its console, to end at a panic, that the processor's
 /// clock is one (it is the host's), and not to guard against its own programs.
 const KERNEL: &str = "console=ttyS0 loglevel=4 panic=-1 tsc=reliable mitigations=off";
+/// And the frequency of that clock, in kHz. By what it measures itself, where the host
+/// is busy, its time passed up to six times too fast.
+const FREQUENCY: &str = "tsc_early_khz";
 /// How long a machine may take to say that it is there. Seconds are usual.
 const BOOT: Duration = Duration::from_secs(180);
 /// How long one may be silent, of which [`super::control::ALIVE`] is usual.
@@ -92,13 +95,14 @@ impl Machine {
         outlets: [Outlet; 2],
         stdin: impl Read + Send + 'static,
     ) -> Result<Self> {
-        let began = Instant::now();
+        let (began, clock) = (Instant::now(), Reading::now());
         let (host, machine) = pairs()?;
         let mut archive = tempfile::tempfile().context("a file for the machine's files")?;
         let written = plan.files.write(BufWriter::new(&archive));
         written.context("writing the machine's files")?;
         archive.rewind()?;
-        let mut command = command(plan, &machine, &archive);
+        let clock = clock.frequency().context("a clock that stands still")?;
+        let mut command = command(plan, &machine, &archive, clock);
         let qemu = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => anyhow!(
                 "{QEMU} is not installed: install your distribution's package of it \
@@ -249,8 +253,8 @@ fn pairs() -> Result<([UnixStream; 4], [UnixStream; 4])> {
     ))
 }
 
-/// QEMU's command line.
-fn command(plan: &Plan<'_>, ports: &[UnixStream; 4], archive: &File) -> Command {
+/// QEMU's command line; the processor's clock is in kHz.
+fn command(plan: &Plan<'_>, ports: &[UnixStream; 4], archive: &File, clock: u64) -> Command {
     let (init, arg) = plan.init;
     // The kernel has the archive twice while it unpacks it.
     let memory = plan.memory + 2 * plan.files.len();
@@ -266,7 +270,10 @@ fn command(plan: &Plan<'_>, ports: &[UnixStream; 4], archive: &File) -> Command 
         .args(["-initrd", &format!("/proc/self/fd/{}", archive.as_raw_fd())])
         .args([
             "-append",
-            &format!("{KERNEL} rdinit={} -- {arg}", init.display()),
+            &format!(
+                "{KERNEL} {FREQUENCY}={clock} rdinit={} -- {arg}",
+                init.display()
+            ),
         ])
         .args(["-serial", "stdio", "-device", "virtio-serial-pci"]);
     for (port, end) in Port::ALL.iter().zip(ports) {

@@ -12,7 +12,8 @@ const TRIES: usize = 16;
 /// Least time between two readings. One is off by some 20 ns at most.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// A reading of both clocks at the same moment.
+/// A reading of the processor's time-stamp counter and of the system's clock at the
+/// same moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     ticks: u64,
@@ -21,6 +22,7 @@ pub struct Reading {
 
 impl Reading {
     /// Reads both.
+    #[must_use]
     pub fn now() -> Self {
         let mut best: Option<(u64, Self)> = None;
         for _ in 0..TRIES {
@@ -44,6 +46,7 @@ impl Reading {
 
     /// The frequency in kHz, from this reading to one that is taken now; `None` if
     /// the counter stands still.
+    #[must_use]
     pub fn frequency(self) -> Option<u64> {
         // Rarely: a machine is not made in less.
         while self.at.elapsed() < LEAST {

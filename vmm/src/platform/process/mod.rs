@@ -25,4 +25,5 @@ mod vcpu;
 pub use area::SharedArea;
 #[cfg(test)]
 pub use child::STUB;
+pub use frequency::Reading;
 pub use machine::ProcessMachine;
