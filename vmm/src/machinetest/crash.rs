@@ -104,13 +104,14 @@ fn a_system_call_is_a_crash_that_says_so() {
     assert_eq!(report.cause, Cause::SystemCall);
     assert_eq!(report.registers.rip, IMAGE_BASE + 12);
     // int 0x80 is no way into this machine's kernel either.
-    // A KVM without hardware virtualization has no such instruction.
+    // A KVM without hardware virtualization has no such instruction; QEMU's emulator
+    // counts an entry double in the error code.
     let code = code().load(1).bytes(&[0xcd, 0x80]).exit(0);
     for platform in [tested_platform(), Platform::Process] {
         let report = code.clone().crash_on(platform);
         assert_eq!(report.registers.rip, IMAGE_BASE + 10);
         let text = report.to_string();
-        let known = ["IDT entry 128", "invalid opcode"];
+        let known = ["IDT entry 128", "invalid opcode", "IDT entry 256"];
         assert!(known.iter().any(|known| text.contains(known)), "{text}");
     }
 }
