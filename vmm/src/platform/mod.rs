@@ -8,6 +8,7 @@
 //! | `kvm/` | the machine and its vCPUs under KVM |
 //! | `process/` | the machine and its vCPUs in a process |
 //! | `park.rs` | vCPUs that sleep and are woken |
+//! | `placement.rs` | on which core a vCPU runs |
 //! | `inspect.rs` | vCPUs that are looked at while they run |
 //! | `uart.rs` | the 16550 and its lines |
 //! | `clock.rs` | the guest's clock, as the VMM sees it |
@@ -18,6 +19,7 @@ pub mod inspect;
 pub mod kvm;
 pub mod machine;
 pub mod park;
+mod placement;
 pub mod process;
 pub mod uart;
 pub mod vcpu;

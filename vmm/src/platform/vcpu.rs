@@ -7,10 +7,13 @@ use crate::memory::GuestMemory;
 use crate::platform::clock::GuestClock;
 use crate::platform::inspect::{Activity, Inspection};
 use crate::platform::park::Parkers;
+use crate::platform::placement::Placement;
+pub use crate::platform::placement::TakenCores;
 use crate::platform::uart::Uart;
 use crate::vm::outcome::{Outcome, RunState};
 use arca_shared::protocol::register::{NO_DEADLINE, Register};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a vCPU starts, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,8 @@ pub struct VcpuShared {
     pub memory: Arc<GuestMemory>,
     /// Where vCPUs sleep.
     pub parkers: Arc<Parkers>,
+    /// The cores that vCPUs stay on.
+    pub taken_cores: TakenCores,
     /// Where vCPUs are asked what they do.
     pub inspections: Vec<Inspection>,
     /// The UART.
@@ -107,6 +112,7 @@ pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
     if let Some(debugger) = debugger {
         debugger.enter(vcpu.index());
     }
+    let mut placement = Placement::new();
     while !run_state.is_stopping() {
         shared.answer_inspection(&*vcpu, vcpu.activity());
         if let Some(debugger) = debugger {
@@ -114,7 +120,11 @@ pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
         }
         match vcpu.step(shared) {
             ExitAction::Continue => {}
-            ExitAction::Park(deadline) => shared.park(&*vcpu, deadline),
+            ExitAction::Park(deadline) => {
+                if let Some(slept) = shared.park(&*vcpu, deadline) {
+                    placement.slept(slept, &shared.taken_cores);
+                }
+            }
             ExitAction::End(end) => {
                 if let (Some(debugger), End::Crash(cause)) = (debugger, &end)
                     && !debugger.counts(&mut *vcpu, cause, shared)
@@ -154,12 +164,11 @@ impl VcpuShared {
         }
     }
 
-    fn park(&self, vcpu: &dyn Vcpu, deadline: Option<u64>) {
+    /// Has a vCPU of this process sleep; how long it did.
+    fn park(&self, vcpu: &dyn Vcpu, deadline: Option<u64>) -> Option<Duration> {
         let counters = &self.run_state.counters;
         counters.parks.add(1);
-        let Some(parker) = self.parkers.here(vcpu.index()) else {
-            return;
-        };
+        let parker = self.parkers.here(vcpu.index())?;
         let since = self.clock.now();
         let slept = parker.park(|| {
             self.answer_inspection(vcpu, Activity::Sleeps { since, deadline });
@@ -180,6 +189,8 @@ impl VcpuShared {
         if slept {
             counters.sleeps.add(1);
         }
+        let now = self.clock.now();
+        Some(Duration::from_nanos(now.saturating_sub(since)))
     }
 
     /// A vCPU reads from a guest-physical address behind which there is no memory.

@@ -124,6 +124,8 @@ pub(super) fn filter(role: Role, debugged: bool) -> Result<BpfProgram, BackendEr
             let requests = requests.chain(debugged.then_some(DEBUG_REQUEST));
             let requests = requests.map(|request| rule([is(1, request)]));
             rules.push((libc::SYS_ioctl, requests.collect::<Result<_, _>>()?));
+            // Which cores this thread runs on, and no other.
+            rules.push((libc::SYS_sched_setaffinity, vec![rule([is(0, 0)])?]));
         }
         Role::Relay => {
             rules.extend(plain(&SOCKETS));
