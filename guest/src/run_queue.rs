@@ -5,8 +5,8 @@
 //! idle one in its loop (`runtime`), and one that waits in a blocking call through
 //! [`Hal::work`](arca_shared::client::hal::Hal::work).
 
-use crate::tasks::TaskId;
-use crate::vcpu;
+use crate::tasks::{self, TaskId};
+use crate::{boot, runtime, vcpu};
 use alloc::collections::VecDeque;
 use arca_shared::protocol::layout::MAX_VCPUS;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,6 +49,12 @@ impl Queue {
         self.len.store(tasks.len(), Ordering::Relaxed);
     }
 
+    /// How many wait.
+    fn len(&self) -> usize {
+        // Relaxed: as in `waits`.
+        self.len.load(Ordering::Relaxed)
+    }
+
     fn pop(&self) -> Option<Runnable> {
         if !self.waits() {
             return None;
@@ -74,6 +80,13 @@ pub(crate) fn push(task: Runnable) {
 /// Queues a task that only that vCPU may run. The caller then wakes it.
 pub(crate) fn push_local(vcpu: usize, task: Runnable) {
     LOCAL[vcpu].push(task);
+}
+
+/// What those that wait behind a task must have to wait for another vCPU to be woken
+/// for them, in ticks of the time-stamp counter: 200 µs, a few times what a wake takes of
+/// the one that wakes, and of a core that others may need.
+fn worth_a_wake() -> u64 {
+    boot::info().tsc_khz / 5
 }
 
 /// Whether a task can go on that others may run, be it one that this vCPU may not run
@@ -105,6 +118,13 @@ pub(crate) fn work() -> bool {
         return false;
     };
     was_last.store(is_local, Ordering::Relaxed);
+    let behind = SHARED.len() as u64;
+    if behind > 0
+        && tasks::expected_run(task.metadata()).saturating_mul(behind + 1) > worth_a_wake()
+    {
+        // Those behind it would wait for longer than another vCPU takes to come.
+        runtime::wake_idle_vcpu();
+    }
     vcpu::nested(|| task.run());
     true
 }

@@ -112,11 +112,13 @@ pub(crate) fn serve_tasks() -> ! {
     }
     let reactor = reactor();
     loop {
+        // First, because nobody else was woken for what came while this one polled.
+        let any = reactor.turn();
         let mut ran = 0;
         while ran < TASKS_PER_TURN && run_queue::work() {
             ran += 1;
         }
-        if !reactor.turn() && ran == 0 {
+        if !any && ran == 0 {
             reactor.wait(&|| false);
         }
     }

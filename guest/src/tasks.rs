@@ -12,7 +12,7 @@ use core::arch::x86_64::_rdtsc;
 use core::future::Future;
 use core::panic::Location;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
 /// The table; the VMM finds it by this name.
@@ -54,6 +54,31 @@ impl FreeEntries {
         self.links[usize::from(index)] = self.last_freed.unwrap_or(index);
         self.last_freed = Some(index);
     }
+}
+
+/// How long the task of each entry runs before it waits again, in ticks of the
+/// time-stamp counter: the longest of late. `u32::MAX` is not known, or longer.
+static RUNS: [AtomicU32; TASKS] = [const { AtomicU32::new(u32::MAX) }; TASKS];
+
+/// How long a task is expected to run now, in ticks of the time-stamp counter.
+pub(crate) fn expected_run(task: &TaskId) -> u64 {
+    let runs = task.index.and_then(|index| RUNS.get(index));
+    // Relaxed: an estimate.
+    runs.map_or(u64::MAX, |runs| match runs.load(Ordering::Relaxed) {
+        u32::MAX => u64::MAX,
+        ticks => ticks.into(),
+    })
+}
+
+/// Takes note of how long a task ran. A long run is remembered for some short ones.
+fn note_run(runs: &AtomicU32, ticks: u64) {
+    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+    let known = runs.load(Ordering::Relaxed);
+    let next = match known {
+        u32::MAX => ticks,
+        _ => ticks.max(known - known / 8),
+    };
+    runs.store(next, Ordering::Relaxed);
 }
 
 /// Says that there is a table, for which its memory must be there.
@@ -113,6 +138,9 @@ impl<F: Future> Noted<F> {
         // Relaxed: it only has to be another one each time.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let index = FREE.lock().take();
+        if let Some(runs) = index.and_then(|index| RUNS.get(index)) {
+            runs.store(u32::MAX, Ordering::Relaxed);
+        }
         let id = TaskId { number, index };
         match index.and_then(|index| ARCA_TASKS.tasks.get(index)) {
             Some(entry) => {
@@ -165,13 +193,16 @@ impl<F: Future> Future for Noted<F> {
         };
         let vcpu = vcpu::current();
         entry.clear_waits();
-        entry.set_state(TaskState::Running(vcpu as u8), counter());
-        let index = MAX_VCPUS + id.index.unwrap_or(0);
-        let result = vcpu::in_task(index, || future.poll(context));
+        let began = counter();
+        entry.set_state(TaskState::Running(vcpu as u8), began);
+        let index = id.index.unwrap_or(0);
+        let result = vcpu::in_task(MAX_VCPUS + index, || future.poll(context));
         if result.is_pending() {
             // Before the executor looks whether it was woken meanwhile, and says that it
             // is queued then.
-            entry.set_state(TaskState::Waiting, counter());
+            let now = counter();
+            entry.set_state(TaskState::Waiting, now);
+            note_run(&RUNS[index], now.saturating_sub(began));
         }
         result
     }

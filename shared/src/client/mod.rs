@@ -27,9 +27,9 @@
 //! | [`reactor`] | [`Reactor`](reactor::Reactor): from ready slots to wakers, timers, and sleep |
 //! | [`hal`] | what the Arca side needs from the machine it runs on |
 //! | `waiters` | wakers that wait for the same thing |
-//! | `adaptive_poll` | how long a sleeper polls before it sleeps |
+//! | [`adaptive_poll`] | how long a sleeper polls before it sleeps |
 
-mod adaptive_poll;
+pub mod adaptive_poll;
 mod async_stream;
 mod control_client;
 mod copy;

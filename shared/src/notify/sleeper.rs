@@ -10,12 +10,35 @@ pub struct Sleeper<'a>(&'a AtomicU32);
 /// Values of a sleeper's word. Any other value counts as awake.
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
+/// Awake, and with nothing else to do than to find marks.
+const POLLING: u32 = 2;
 
 impl<'a> Sleeper<'a> {
     /// The sleeper of this word.
     #[must_use]
     pub fn new(word: &'a AtomicU32) -> Self {
         Self(word)
+    }
+
+    /// Says that the sleeper polls, and then either sleeps ([`Sleeper::prepare_sleep`])
+    /// or goes on ([`Sleeper::finish_sleep`]). In both cases it then checks once more
+    /// everything that it polls for: nobody else was woken for it meanwhile.
+    pub fn prepare_poll(&self) {
+        // Release: pairs with the Acquire in `is_polling`; what the sleeper wrote
+        // about itself before is seen with it. A sender that does not see it yet wakes
+        // one for nothing.
+        self.0.store(POLLING, Ordering::Release);
+    }
+
+    /// Whether the sleeper polls; for a sender, after it published and marked. Then
+    /// nobody need be woken: it finds the mark by itself, or hands it on.
+    #[must_use]
+    pub fn is_polling(&self) -> bool {
+        // The fence pairs with those in `prepare_sleep` and `finish_sleep`: either we
+        // see that it polls no more, or its last check sees what we published.
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the Release in `prepare_poll`.
+        self.0.load(Ordering::Acquire) == POLLING
     }
 
     /// Sets the flag. Before it sleeps, the sleeper checks once more everything that

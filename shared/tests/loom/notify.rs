@@ -185,6 +185,108 @@ fn planted_in_two_waiters() {
     catches("the other is not woken", "notify::one_of_two_waiters_acts");
 }
 
+/// One of two polls, which the sender need not wake another for: it acts on the mark
+/// while it polls, finds it when it goes to sleep, or goes on with its own and hands it
+/// on. At most 3 preemptions.
+#[test]
+fn who_polls_leaves_no_mark_alone() {
+    explore(3, || {
+        let area = Area::new();
+        // How many got the mark.
+        let got = Arc::new(AtomicU32::new(0));
+        let take = |area: &Area, got: &AtomicU32| {
+            let any = area.receive() > 0;
+            if any {
+                got.fetch_add(1, Ordering::AcqRel);
+                // The other one waits for nothing else.
+                if area.sleeper(1).claim_wake() {
+                    area.parks[1].wake();
+                }
+            }
+            any
+        };
+        let sleeper = {
+            let (area, got) = (area.clone(), got.clone());
+            thread::spawn(move || {
+                while got.load(Ordering::Acquire) == 0 && !take(&area, &got) {
+                    area.sleeper(1).prepare_sleep();
+                    if !area.set().any() && got.load(Ordering::Acquire) == 0 {
+                        area.parks[1].park();
+                    }
+                    area.sleeper(1).finish_sleep();
+                }
+            })
+        };
+        let poller = {
+            let (area, got) = (area.clone(), got.clone());
+            thread::spawn(move || {
+                area.sleeper(0).prepare_poll();
+                if area.set().any() {
+                    take(&area, &got);
+                }
+                // It goes on with its own, for good.
+                area.sleeper(0).finish_sleep();
+                if !planted("nobody looks after a poll") && area.set().any() {
+                    take(&area, &got);
+                }
+            })
+        };
+        area.values[0].store(1, Ordering::Relaxed);
+        area.set().mark(Slot(0));
+        if !area.sleeper(0).is_polling() && area.sleeper(1).claim_wake() {
+            area.parks[1].wake();
+        }
+        poller.join().expect("it goes on");
+        sleeper.join().expect("the mark was taken");
+        assert_eq!(got.load(Ordering::Acquire), 1);
+    });
+}
+
+#[test]
+fn planted_in_a_poll() {
+    catches(
+        "nobody looks after a poll",
+        "notify::who_polls_leaves_no_mark_alone",
+    );
+}
+
+/// A poller that goes to sleep: the mark for which nobody was woken while it polled is
+/// there when it checks once more. At most 3 preemptions.
+#[test]
+fn who_polls_and_then_sleeps_finds_the_mark() {
+    let check_again = !planted("no check after a poll");
+    explore(3, move || {
+        let area = Area::new();
+        let poller = {
+            let area = area.clone();
+            thread::spawn(move || {
+                let mut got = 0;
+                while got == 0 {
+                    area.sleeper(0).prepare_poll();
+                    if !area.set().any() {
+                        area.sleep(0, check_again);
+                    }
+                    got = area.receive();
+                }
+            })
+        };
+        area.values[0].store(1, Ordering::Relaxed);
+        area.set().mark(Slot(0));
+        if !area.sleeper(0).is_polling() && area.sleeper(0).claim_wake() {
+            area.parks[0].wake();
+        }
+        poller.join().expect("the mark was taken");
+    });
+}
+
+#[test]
+fn planted_in_a_poll_before_a_sleep() {
+    catches(
+        "no check after a poll",
+        "notify::who_polls_and_then_sleeps_finds_the_mark",
+    );
+}
+
 /// Work is queued, and then one of two waiters gets what it waits for. The wake for
 /// the work may be spent on that one, which goes on with its own and never comes
 /// back: the other does the work. At most 3 preemptions.

@@ -10,7 +10,7 @@ mod timers;
 
 pub use timer::Timer;
 
-use crate::client::adaptive_poll::AdaptivePoll;
+use crate::client::adaptive_poll::{AdaptivePoll, SWITCHED_OUT};
 use crate::client::hal::Hal;
 use crate::memory::{Arena, ArenaError, ShmOffset};
 use crate::notify::{Counter, NotifyArea, Slot};
@@ -132,9 +132,15 @@ impl Reactor {
 
     /// Takes the slots that are ready and calls their handlers, then wakes the
     /// timers that are due. Says whether there was anything.
+    ///
+    /// Work that this queues wakes nobody: whoever calls this does it next, or hands it
+    /// on.
     pub fn turn(&self) -> bool {
         let mut any = false;
         let ready = self.shared.notify.to_guest();
+        let turning = &self.parkers[self.current()].turning;
+        // Relaxed, here and below: only the sleeper itself uses it.
+        turning.store(true, Ordering::Relaxed);
         if ready.any() {
             ready.take(|slot| {
                 let handler = self.handlers.lock().get(&slot).cloned();
@@ -144,7 +150,9 @@ impl Reactor {
                 }
             });
         }
-        any | self.timers.fire(&*self.shared.hal)
+        any |= self.timers.fire(&*self.shared.hal);
+        turning.store(false, Ordering::Relaxed);
+        any
     }
 
     /// Puts the current sleeper to sleep until something may have happened: a
@@ -152,6 +160,10 @@ impl Reactor {
     pub fn wait(&self, ready: &dyn Fn() -> bool) {
         let Shared { notify, hal, .. } = &*self.shared;
         let current = self.current();
+        if hal.work_waits() && !hal.has_work() {
+            // Not this sleeper's to do, whether it polls or sleeps.
+            self.wake_worker();
+        }
         let found = || notify.to_guest().any() || ready() || hal.has_work();
         let state = &self.poll_states[current];
         let limit = {
@@ -161,10 +173,18 @@ impl Reactor {
                 false => Some(state.adaptive.poll_budget()),
             }
         };
-        if limit.is_some_and(|limit| self.poll_until(limit, state, &found)) {
-            return;
-        }
         let sleeper = notify.vcpu(current);
+        if let Some(limit) = limit.filter(|&limit| limit > 0 && !self.another_polls(current)) {
+            if self.shared.sleepers > 1 {
+                sleeper.prepare_poll();
+            }
+            if self.poll_until(limit, state, &found) {
+                if self.shared.sleepers > 1 {
+                    sleeper.finish_sleep();
+                }
+                return;
+            }
+        }
         let until = &self.parkers[current].until;
         // Relaxed, here and below: `prepare_sleep` publishes it, and whoever misses
         // what is stored after that causes a spurious wake-up.
@@ -172,7 +192,7 @@ impl Reactor {
         sleeper.prepare_sleep();
         if !found() {
             if hal.work_waits() {
-                // The wake was for work that this sleeper may not run.
+                // It came meanwhile, and is not this sleeper's to do either.
                 self.wake_worker();
             }
             // Whoever sets a nearer timer after this finds the sleep flag set, and
@@ -185,8 +205,9 @@ impl Reactor {
                 notify.count(current, Counter::Parks);
                 hal.park(deadline);
                 if limit == Some(0) {
-                    let slept = hal.now().saturating_sub(since);
-                    state.lock().adaptive.record_sleep(slept);
+                    let now = hal.now();
+                    let slept = now.saturating_sub(since);
+                    state.lock().adaptive.record_sleep(slept, now);
                 }
             }
         }
@@ -201,18 +222,27 @@ impl Reactor {
         self.poll_states[self.current()].lock().skip = true;
     }
 
+    /// Whether another sleeper polls: one is enough.
+    fn another_polls(&self, current: usize) -> bool {
+        let polls = |sleeper| sleeper != current && self.shared.notify.vcpu(sleeper).is_polling();
+        self.shared.sleepers > 1 && (0..self.shared.sleepers).any(polls)
+    }
+
     /// Polls for at most `limit` nanoseconds, and not past the nearest timer; whether
     /// there was something to do.
     fn poll_until(&self, limit: u64, state: &Mutex<PollState>, found: &dyn Fn() -> bool) -> bool {
-        if limit == 0 {
-            return false;
-        }
         let hal = &self.shared.hal;
         let nearest = self.timers.nearest();
         let began = hal.now();
         let end = began.saturating_add(limit);
+        let mut before = began;
         loop {
             let now = hal.now();
+            if now.saturating_sub(before) >= SWITCHED_OUT {
+                state.lock().adaptive.record_switched_out(now);
+                return found();
+            }
+            before = now;
             if found() {
                 state.lock().adaptive.record_hit();
                 return true;
@@ -228,10 +258,17 @@ impl Reactor {
         }
     }
 
-    /// Wakes one sleeper that sleeps and may run work, if there is one: for whoever
-    /// has queued some.
+    /// Wakes one sleeper that sleeps and may run work, if there is one, and none polls
+    /// for it: for whoever has queued some. In a [`Reactor::turn`] it does nothing.
     pub fn wake_worker(&self) {
-        self.wake_one(|sleeper| self.shared.hal.may_work(sleeper));
+        let Shared { notify, hal, .. } = &*self.shared;
+        if self.parkers[self.current()].turning.load(Ordering::Relaxed) {
+            return;
+        }
+        let finds_it = |sleeper| notify.vcpu(sleeper).is_polling() && hal.may_work(sleeper);
+        if !(0..self.shared.sleepers).any(finds_it) {
+            self.wake_one(|sleeper| hal.may_work(sleeper));
+        }
     }
 
     /// Wakes that sleeper, if it sleeps: for whoever has queued something for it.
@@ -302,15 +339,18 @@ impl Reactor {
                 parker.woken.store(true, Ordering::Release);
                 return output;
             }
-            let mut slept = false;
+            // Others may have been left to it meanwhile.
+            let mut hands_on = false;
             // Acquire: pairs with the Release in `wake_by_ref`.
             while !parker.woken.swap(false, Ordering::Acquire) {
-                if !self.turn() && !hal.work() {
+                if self.turn() {
+                    hands_on = true;
+                } else if !hal.work() {
                     self.wait(&|| parker.woken.load(Ordering::Acquire));
-                    slept = true;
+                    hands_on = true;
                 }
             }
-            if slept {
+            if hands_on {
                 self.hand_on();
             }
         }

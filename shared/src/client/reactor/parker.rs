@@ -21,6 +21,8 @@ pub(super) struct Parker {
     pub(super) woken: AtomicBool,
     /// While it sleeps: when it wakes by itself, or `u64::MAX`.
     pub(super) until: AtomicU64,
+    /// It takes marks now, and does next what that queues.
+    pub(super) turning: AtomicBool,
 }
 
 impl Parker {
@@ -30,6 +32,7 @@ impl Parker {
             sleeper,
             woken: AtomicBool::new(false),
             until: AtomicU64::new(u64::MAX),
+            turning: AtomicBool::new(false),
         }
     }
 }
