@@ -30,9 +30,10 @@ pub struct MonitorConfig {
     /// How long that may take in all, whatever progress there is: a peer that
     /// takes a byte now and then holds nothing up for ever.
     pub drain_limit: Duration,
-    /// How long the monitor polls, before it sleeps, for the answer of a guest that
-    /// was awake when it was notified. Zero is not at all; a millisecond is the most,
-    /// because nothing else is served meanwhile.
+    /// The longest that the monitor polls, before it sleeps, for the answer of a guest
+    /// that was awake when it was notified. It does so while answers come within that
+    /// time, and while nobody else wants the core. Zero is not at all; a millisecond
+    /// is the most.
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
     /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at
@@ -72,7 +73,7 @@ impl Default for MonitorConfig {
             orphan_timeout: ORPHAN_TIMEOUT,
             drain: Duration::from_secs(5),
             drain_limit: Duration::from_secs(60),
-            busy_poll: Duration::from_micros(3),
+            busy_poll: Duration::from_micros(25),
             turn_budget: 256 << 10,
         }
     }

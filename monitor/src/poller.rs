@@ -65,10 +65,7 @@ impl Source {
             Self::Doorbell | Self::Wake | Self::Resolver | Self::Listener(_) => EpollFlags::EPOLLIN,
             Self::Connect(_) => EpollFlags::EPOLLOUT,
             Self::Connection(_) => {
-                EpollFlags::EPOLLIN
-                    | EpollFlags::EPOLLPRI
-                    | EpollFlags::EPOLLOUT
-                    | EpollFlags::EPOLLRDHUP
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLPRI | EpollFlags::EPOLLRDHUP
             }
         };
         interest | EpollFlags::EPOLLET
@@ -99,6 +96,15 @@ impl Registry {
     pub(crate) fn register(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
         let event = EpollEvent::new(source.interest(), source.pack());
         self.epoll.add(fd, event)
+    }
+
+    /// Has epoll report, too, when a connection's socket takes more: from now on, and
+    /// at once if it does by now.
+    pub(crate) fn watch_for_room(&self, fd: impl AsFd, id: u32) -> Result<(), Errno> {
+        let source = Source::Connection(id);
+        let interest = source.interest() | EpollFlags::EPOLLOUT;
+        self.epoll
+            .modify(fd, &mut EpollEvent::new(interest, source.pack()))
     }
 
     /// Watches a descriptor that is registered already as something else.

@@ -90,6 +90,9 @@ pub(crate) enum TurnOutcome {
 struct Readiness {
     readable: bool,
     writable: bool,
+    /// Epoll says when the socket takes more again: it is asked to only once a socket
+    /// was full, because most never are.
+    watched_for_room: bool,
     /// The peer has ended its stream or sent urgent data, or there is an error:
     /// a short read does not mean that nothing is left to learn.
     read_until_eof: bool,
@@ -154,6 +157,7 @@ impl Connection {
             ready: Readiness {
                 readable: eager,
                 writable: true,
+                watched_for_room: false,
                 read_until_eof: false,
                 failed: false,
             },
@@ -186,6 +190,22 @@ impl Connection {
         self.ready.writable |= events.intersects(EpollFlags::EPOLLOUT | failed);
         self.ready.read_until_eof |= events.intersects(EpollFlags::EPOLLPRI | ended);
         self.ready.failed |= events.contains(EpollFlags::EPOLLERR);
+    }
+
+    /// The socket, if it is full for the first time: epoll is to say when it takes
+    /// more.
+    pub(crate) fn newly_full(&mut self) -> Option<&Socket> {
+        if self.ready.writable || self.ready.watched_for_room {
+            return None;
+        }
+        self.ready.watched_for_room = self.socket.is_some();
+        self.socket.as_ref()
+    }
+
+    /// Says that nobody will say when the socket takes more: it is to be tried.
+    pub(crate) fn assume_room(&mut self) {
+        self.ready.writable = true;
+        self.ready.watched_for_room = false;
     }
 
     /// Says that Arca is gone.

@@ -291,7 +291,14 @@ impl Connections {
                 continue;
             };
             connection.queued = false;
-            let outcome = connection.run(relay);
+            let mut outcome = connection.run(relay);
+            if let Some(socket) = connection.newly_full()
+                && self.registry.watch_for_room(socket, id).is_err()
+            {
+                // The kernel has no memory for it: the connection tries again.
+                connection.assume_room();
+                outcome = TurnOutcome::MoreToDo;
+            }
             relay.wakes.flush_if_due(false);
             match outcome {
                 TurnOutcome::Idle => {}

@@ -99,6 +99,9 @@ impl Monitor {
             self.serve_requests()?;
         }
         self.accept_ready()?;
+        // Before what takes longer: the guest goes on with a reply while connections
+        // have their turn.
+        self.requests.notify(&mut self.relay.wakes);
         self.connections.run_queue(&mut self.relay);
         self.flush(Flush::EndOfTurn);
         // Whatever was freed in this turn, and by whom: here it is given to those that
@@ -235,14 +238,20 @@ impl Monitor {
         if self.is_busy(true) {
             return;
         }
-        let notified_awake = self.relay.wakes.take_notified_awake();
-        if notified_awake && !self.polling.is_active() {
+        let answers = self.relay.wakes.take_notified_awake() && !self.polling.is_active();
+        let polls = answers && self.busy_poll.pays();
+        if polls {
             let marks = self.relay.notifier.area().to_monitor();
-            if self.busy_poll.poll(&marks) {
+            let poller = &mut self.poller;
+            if self
+                .busy_poll
+                .poll(&marks, || poller.wait(Timeout::Now) > 0)
+            {
                 return;
             }
         }
         self.flush(Flush::BeforeSleep);
+        let since = (answers && !polls).then(Instant::now);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.prepare_sleep();
         // Marks are checked once more after the flag is up.
@@ -252,7 +261,13 @@ impl Monitor {
             self.busy_poll.skip_epoll = true;
             self.relay.stats.epoll_turns += 1;
         }
-        self.relay.notifier.area().monitor().finish_sleep();
+        let area = self.relay.notifier.area();
+        area.monitor().finish_sleep();
+        if let Some(since) = since
+            && area.to_monitor().any()
+        {
+            self.busy_poll.slept_for_answer(since.elapsed());
+        }
     }
 
     /// How long to sleep if nothing happens.

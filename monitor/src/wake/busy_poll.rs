@@ -3,16 +3,22 @@
 //! A guest that was awake when it was notified is likely to answer at once. A monitor
 //! that slept by then would have to be rung for, which costs the guest an exit. What
 //! the network brings is not polled for: it wakes the monitor, and to block gives the
-//! core to a peer on this host.
+//! core to a peer on this host. But where the monitor waits for an answer that takes
+//! longer than a moment, it gives way to that peer, and takes what it brings.
 
 use super::policy::WakePolicy;
+use arca_shared::client::adaptive_poll::{AdaptivePoll, SWITCHED_OUT};
 use arca_shared::notify::ReadySet;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Polls for a guest's answer, and skips the epoll while answers come.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     policy: WakePolicy,
+    adaptive: AdaptivePoll,
+    /// What the times given to `adaptive` count from.
+    began: Instant,
     /// The next turn begins without the epoll: its events are already there, or a
     /// guest's answer goes first.
     pub(crate) skip_epoll: bool,
@@ -21,34 +27,93 @@ pub(crate) struct BusyPoll {
 }
 
 impl BusyPoll {
+    /// A poll by this policy. On a single core the guest cannot answer while the
+    /// monitor polls: then there is none.
     pub(crate) fn new(policy: WakePolicy) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let limit = match cores {
+            1 => Duration::ZERO,
+            _ => policy.busy_poll,
+        };
         Self {
             policy,
+            adaptive: AdaptivePoll::new(nanos(limit)),
+            began: Instant::now(),
             skip_epoll: false,
             hits: 0,
         }
     }
 
-    /// Polls until the guest has marked something, or for as long as the policy has
-    /// it; whether there is a mark. After one the next turn skips the epoll, but for
-    /// every so many.
-    pub(crate) fn poll(&mut self, marks: &ReadySet<'_>) -> bool {
+    /// Whether it pays to poll.
+    pub(crate) fn pays(&self) -> bool {
+        self.adaptive.poll_budget() > 0
+    }
+
+    /// Polls until the guest has marked something, `network` says that there is
+    /// something else to do, or for as long as the policy has it; whether there is
+    /// something. After a mark the next turn skips the epoll, but for every so many.
+    pub(crate) fn poll(&mut self, marks: &ReadySet<'_>, mut network: impl FnMut() -> bool) -> bool {
+        let limit = Duration::from_nanos(self.adaptive.poll_budget());
         let began = Instant::now();
+        let mut before = Duration::ZERO;
         loop {
-            for _ in 0..self.policy.polls_per_clock_read {
-                if marks.any() {
-                    let max = self.policy.max_turns_without_epoll;
-                    self.skip_epoll = !self.hits.is_multiple_of(max);
-                    self.hits = self.hits.wrapping_add(1);
+            let found = self.look(marks);
+            let now = began.elapsed();
+            if nanos(now - before) >= SWITCHED_OUT {
+                self.adaptive
+                    .record_switched_out(nanos(self.began.elapsed()));
+                return found && self.answered();
+            }
+            before = now;
+            if found {
+                self.adaptive.record_hit();
+                return self.answered();
+            }
+            if now >= limit {
+                self.adaptive.record_miss();
+                return false;
+            }
+            if now >= self.policy.keep_core {
+                thread::yield_now();
+                if !marks.any() && network() {
+                    self.skip_epoll = true;
                     return true;
                 }
-                std::hint::spin_loop();
-            }
-            if began.elapsed() >= self.policy.busy_poll {
-                return false;
             }
         }
     }
+
+    /// Looks for a mark a few times.
+    fn look(&self, marks: &ReadySet<'_>) -> bool {
+        (0..self.policy.polls_per_clock_read).any(|_| {
+            let any = marks.any();
+            if !any {
+                std::hint::spin_loop();
+            }
+            any
+        })
+    }
+
+    /// Takes note of an answer.
+    fn answered(&mut self) -> bool {
+        let max = self.policy.max_turns_without_epoll;
+        self.skip_epoll = !self.hits.is_multiple_of(max);
+        self.hits = self.hits.wrapping_add(1);
+        true
+    }
+
+    /// Takes note of a sleep that an answer has ended, and that no poll preceded. The
+    /// longest poll is as long as the doorbell took, without which it would have been
+    /// so much shorter.
+    pub(crate) fn slept_for_answer(&mut self, slept: Duration) {
+        let slept = slept.saturating_sub(self.policy.busy_poll);
+        let now = self.began.elapsed();
+        self.adaptive.record_sleep(nanos(slept), nanos(now));
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -56,20 +121,61 @@ mod tests {
     use super::*;
     use arca_shared::notify::Slot;
     use std::sync::atomic::AtomicU64;
-    use std::time::Duration;
+
+    /// A poll that has paid off, of a monitor that has cores enough.
+    fn poll(limit: Duration) -> BusyPoll {
+        let mut poll = BusyPoll::new(WakePolicy::new(limit));
+        poll.adaptive = AdaptivePoll::new(nanos(limit));
+        poll.slept_for_answer(Duration::ZERO);
+        poll
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
     fn the_network_has_its_turn_after_so_many_answers() {
         let (summary, leaf) = ([AtomicU64::new(0)], [AtomicU64::new(0)]);
         let marks = ReadySet::new(&summary, &leaf);
-        let policy = WakePolicy::new(Duration::ZERO);
-        let mut poll = BusyPoll::new(policy);
-        assert!(!poll.poll(&marks) && !poll.skip_epoll);
+        let mut poll = poll(LONG);
         marks.mark(Slot(3));
-        let max = policy.max_turns_without_epoll;
+        let max = poll.policy.max_turns_without_epoll;
         for turn in 0..3 * max {
-            assert!(poll.poll(&marks));
+            assert!(poll.poll(&marks, || unreachable!("a mark goes first")));
             assert_eq!(poll.skip_epoll, turn % max != 0, "turn {turn}");
         }
+    }
+
+    #[test]
+    fn what_the_network_brings_ends_a_poll_and_is_taken_by_the_next_turn() {
+        let (summary, leaf) = ([AtomicU64::new(0)], [AtomicU64::new(0)]);
+        let marks = ReadySet::new(&summary, &leaf);
+        let mut asked = 0;
+        loop {
+            let mut poll = poll(LONG);
+            let brought = || {
+                asked += 1;
+                asked >= 3
+            };
+            if poll.poll(&marks, brought) {
+                assert!(asked >= 3 && poll.skip_epoll && poll.pays());
+                break;
+            }
+            // A machine that is busy otherwise ended it.
+        }
+    }
+
+    #[test]
+    fn polls_that_miss_are_given_up_and_tried_again_when_an_answer_was_quick() {
+        let (summary, leaf) = ([AtomicU64::new(0)], [AtomicU64::new(0)]);
+        let marks = ReadySet::new(&summary, &leaf);
+        let mut poll = poll(Duration::from_nanos(1));
+        assert!(poll.pays());
+        assert!(!poll.poll(&marks, || false) && !poll.pays());
+        poll.slept_for_answer(Duration::from_secs(1));
+        assert!(!poll.pays());
+        for _ in 0..100 {
+            poll.slept_for_answer(Duration::ZERO);
+        }
+        assert!(poll.pays());
     }
 }

@@ -9,9 +9,11 @@
 //! - If the last one carried much and nobody waits for the next, it is sent no sooner
 //!   than a pause after the last one, and carries all that comes in between.
 //!
-//! Where no vCPU sleeps, no wake is sent: one that is awake finds marks by itself.
+//! Where no vCPU sleeps, or one polls, no wake is sent: one that is awake finds marks
+//! by itself. Where one is awake beside another that sleeps, it has
+//! [`WakePolicy::hold`] to take them before that is woken.
 
-use super::notifier::GuestNotifier;
+use super::notifier::{GuestNotifier, Need};
 use super::policy::WakePolicy;
 use arca_shared::notify::Slot;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ struct DeferredWake {
     marks: u32,
     /// Somebody waits for it, and nothing is gained by waiting for more.
     urgent: bool,
+    /// A vCPU was awake at each mark: it may take them all before another has woken.
+    may_be_taken: bool,
 }
 
 impl WakeCoalescer {
@@ -65,8 +69,11 @@ impl WakeCoalescer {
 
     /// Marks a slot, and defers the wake if one is needed.
     fn defer(&mut self, slot: Slot, urgent: bool) {
-        if !self.notifier.mark(slot) {
+        let need = self.notifier.mark(slot);
+        if need != Need::Sleeper {
             self.notified_awake = true;
+        }
+        if need == Need::Nobody {
             return;
         }
         let deferred = self.deferred.get_or_insert_with(|| DeferredWake {
@@ -74,9 +81,11 @@ impl WakeCoalescer {
             bytes: 0,
             marks: 0,
             urgent: false,
+            may_be_taken: true,
         });
         deferred.marks += 1;
         deferred.urgent |= urgent;
+        deferred.may_be_taken &= need == Need::SleeperUnlessTaken;
     }
 
     /// Takes note of bytes that came for the guest. `full`: their ring will soon hold
@@ -98,6 +107,7 @@ impl WakeCoalescer {
         let Some(deferred) = self.deferred else {
             return;
         };
+        let idle = idle && !deferred.may_be_taken;
         let held = idle || deferred.since.elapsed() >= self.policy.hold;
         if held && (deferred.urgent || self.pause().is_none()) {
             self.send(deferred);
@@ -133,8 +143,12 @@ impl WakeCoalescer {
     /// How long an idle monitor may sleep before the deferred wake is due; `None` if
     /// there is none.
     pub(crate) fn until_due(&self) -> Option<Duration> {
-        self.deferred?;
-        Some(self.pause().unwrap_or_default())
+        let deferred = self.deferred?;
+        let hold = match deferred.may_be_taken {
+            true => self.policy.hold.saturating_sub(deferred.since.elapsed()),
+            false => Duration::ZERO,
+        };
+        Some(self.pause().unwrap_or_default().max(hold))
     }
 
     /// What is left of the pause after the last wake.
@@ -172,8 +186,12 @@ mod tests {
 
     /// A coalescer whose pauses are longer than any test.
     fn wakes() -> WakeCoalescer {
+        wakes_of(1)
+    }
+
+    fn wakes_of(vcpus: usize) -> WakeCoalescer {
         let allocator = BuddyAllocator::new(test_arena(1 << 20));
-        let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("room");
+        let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), vcpus).expect("room");
         let policy = WakePolicy {
             hold: LONG,
             bulk_pause: LONG,
@@ -201,6 +219,54 @@ mod tests {
         assert_eq!(wakes.until_due(), None);
         assert!(wakes.take_notified_awake() && !wakes.take_notified_awake());
         assert!(wakes.notifier.area().to_guest().any());
+        wakes.flush();
+        assert_eq!(wakes.sent_so_far(), 0);
+    }
+
+    #[test]
+    fn one_that_sleeps_is_left_alone_while_another_may_take_the_mark() {
+        let mut wakes = wakes_of(2);
+        wakes.notifier.area().vcpu(1).prepare_sleep();
+        wakes.notify(SLOT);
+        assert!(wakes.take_notified_awake());
+        wakes.flush_if_due(true);
+        assert_eq!(wakes.sent_so_far(), 0);
+        assert!(wakes.until_due().is_some_and(|due| due > LONG / 2));
+        // It is taken, and the wake for it is not sent when its time comes.
+        wakes.notifier.area().to_guest().take(|_| {});
+        wakes.policy.hold = Duration::ZERO;
+        wakes.flush_if_due(true);
+        assert_eq!((wakes.sent_so_far(), wakes.until_due()), (0, None));
+        // One that is not taken in time is worth a wake.
+        wakes.notify(SLOT);
+        wakes.flush_if_due(true);
+        assert_eq!(wakes.sent_so_far(), 1);
+    }
+
+    #[test]
+    fn one_that_is_needed_is_woken_at_once() {
+        let mut wakes = wakes_of(2);
+        wakes.notifier.area().vcpu(1).prepare_sleep();
+        wakes.notify_data(SLOT);
+        // The other one goes to sleep before it has taken that.
+        wakes.notifier.area().vcpu(0).prepare_sleep();
+        wakes.notify(SLOT);
+        wakes.flush_if_due(true);
+        assert_eq!(wakes.sent_so_far(), 1);
+    }
+
+    #[test]
+    fn nobody_is_woken_where_one_polls() {
+        let mut wakes = wakes_of(2);
+        wakes.notifier.area().vcpu(1).prepare_sleep();
+        wakes.notifier.area().vcpu(0).prepare_poll();
+        wakes.notify(SLOT);
+        assert_eq!(wakes.until_due(), None);
+        assert!(wakes.take_notified_awake());
+        // Nor if it begins to only after the mark.
+        wakes.notifier.area().vcpu(0).finish_sleep();
+        wakes.notify(SLOT);
+        wakes.notifier.area().vcpu(0).prepare_poll();
         wakes.flush();
         assert_eq!(wakes.sent_so_far(), 0);
     }

@@ -18,6 +18,17 @@ pub trait VcpuWaker: Send + Sync {
     fn wake(&self, vcpu: usize);
 }
 
+/// Who has to be woken for a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nobody: all are awake, or one polls.
+    Nobody,
+    /// One that sleeps, unless another, which is awake, has taken the mark first.
+    SleeperUnlessTaken,
+    /// One that sleeps: all do.
+    Sleeper,
+}
+
 /// Marks slots for the guest and wakes one of its vCPUs if one sleeps. Shared by the
 /// monitor's thread and the threads of the standard pipes.
 pub(crate) struct GuestNotifier {
@@ -94,29 +105,55 @@ impl GuestNotifier {
         self.area.offset()
     }
 
-    /// Marks a slot, and wakes a vCPU at once if one sleeps.
+    /// Marks a slot, and wakes a vCPU at once if one sleeps and none polls.
     pub(crate) fn mark_and_wake(&self, slot: Slot) {
-        if self.mark(slot) {
+        if self.mark(slot) != Need::Nobody {
             self.wake();
         }
     }
 
-    /// Marks a slot and leaves the wake to the caller; whether one is needed, as
-    /// of now: a vCPU that goes to sleep later finds the mark by itself.
+    /// Marks a slot and leaves the wake to the caller. Whom it needs is as of now: a
+    /// vCPU that goes to sleep later finds the mark by itself.
     #[must_use]
-    pub(crate) fn mark(&self, slot: Slot) -> bool {
+    pub(crate) fn mark(&self, slot: Slot) -> Need {
         self.area.to_guest().mark(slot);
-        let asleep = (0..self.vcpus).any(|vcpu| self.area.vcpu(vcpu).is_asleep());
-        if !asleep {
+        let need = self.need();
+        if need == Need::Nobody {
             // Relaxed: a counter.
             self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
         }
-        asleep
+        need
     }
 
-    /// Wakes a vCPU that sleeps; whether one did.
+    /// Who is needed for the marks that stand.
+    fn need(&self) -> Need {
+        let mut need = Need::Nobody;
+        let mut awake = false;
+        for vcpu in 0..self.vcpus {
+            let sleeper = self.area.vcpu(vcpu);
+            if self.vcpus > 1 && sleeper.is_polling() {
+                return Need::Nobody;
+            }
+            match sleeper.is_asleep() {
+                true => need = Need::Sleeper,
+                false => awake = true,
+            }
+        }
+        match need {
+            Need::Sleeper if awake => Need::SleeperUnlessTaken,
+            need => need,
+        }
+    }
+
+    /// Wakes a vCPU that sleeps, unless the marks are taken by now or one polls for
+    /// them; whether it did.
     pub(crate) fn wake(&self) -> bool {
-        let sleeper = (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).claim_wake());
+        // A mark that is not there was taken, and whoever took it acts on it.
+        let wanted = self.area.to_guest().any() && self.need() != Need::Nobody;
+        let sleeper = match wanted {
+            true => (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).claim_wake()),
+            false => None,
+        };
         // Relaxed: counters, which order nothing.
         if let Some(vcpu) = sleeper {
             self.waker.wake(vcpu);

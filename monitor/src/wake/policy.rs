@@ -20,9 +20,12 @@ pub(crate) struct WakePolicy {
     /// From a wake of a crowd to the next. Shorter than after a stream's, because
     /// each member of a crowd waits for its own answer.
     pub(crate) crowd_pause: Duration,
-    /// How long the monitor polls for the answer of a guest that was awake when it
-    /// was notified. Longer would take the core from a peer on this host.
+    /// The longest that the monitor polls for the answer of a guest that was awake when
+    /// it was notified: about what a doorbell and the wake-up by it cost.
     pub(crate) busy_poll: Duration,
+    /// How long of that it keeps its core to itself. After that others have it between
+    /// two polls: a peer on this host may have been waiting for it.
+    pub(crate) keep_core: Duration,
     /// Polls of the ready set for each read of the clock, which costs as much as
     /// several of them.
     pub(crate) polls_per_clock_read: u32,
@@ -47,6 +50,7 @@ impl WakePolicy {
             crowd_marks: 8,
             crowd_pause: Duration::from_micros(80),
             busy_poll,
+            keep_core: Duration::from_micros(3),
             polls_per_clock_read: 4,
             max_turns_without_epoll: 16,
             tick_min: Duration::from_micros(50),
