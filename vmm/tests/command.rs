@@ -5,6 +5,8 @@
 mod testimage;
 
 use arca_shared::protocol::register::{NO_DEADLINE, Register};
+use arca_vmm::Platform;
+use arca_vmm::cli::PLATFORM;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Write;
@@ -32,6 +34,10 @@ fn write(register: Register, value: u64) -> Vec<u8> {
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arca-vmm"));
     command.args(args).stdin(Stdio::null());
+    // Without the notice that it is a process where KVM cannot be used.
+    if std::env::var_os(PLATFORM).is_none() {
+        command.env(PLATFORM, Platform::Auto.resolve().name());
+    }
     command
 }
 
