@@ -67,10 +67,12 @@ const READ: [&str; 4] = [
     "tests/cases",
 ];
 /// Files of a system that programs look into.
-const SYSTEM: [(&str, &str); 5] = [
+const SYSTEM: [(&str, &str); 6] = [
     ("/etc/passwd", "root:x:0:0::/:/bin/sh\n"),
     ("/etc/group", "root:x:0:\n"),
     ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    // A name in that file has all its addresses, as systems are set up.
+    ("/etc/host.conf", "multi on\n"),
     ("/etc/resolv.conf", ""),
     ("/etc/nsswitch.conf", "hosts: files dns\n"),
 ];
