@@ -59,6 +59,12 @@ pub enum Command {
         /// Connections.
         count: usize,
     },
+    /// Notifies, hands over and sleeps; see [`exits`](crate::client::exits) for the
+    /// answer.
+    Exits {
+        /// How many times.
+        count: usize,
+    },
     /// Opens connections and keeps them. Answers with `ns`.
     Open {
         /// Who serves them.
@@ -101,6 +107,7 @@ impl fmt::Display for Command {
             Self::Churn { address, count } => write!(f, "churn {address} {count}"),
             Self::Serve { port, count } => write!(f, "serve {port} {count}"),
             Self::Http { count } => write!(f, "http {count}"),
+            Self::Exits { count } => write!(f, "exits {count}"),
             Self::Open { address, count } => write!(f, "open {address} {count}"),
             Self::Exchange { size, count } => write!(f, "exchange {size} {count}"),
             Self::Move { header } => write!(f, "move {} {}", header.up, header.down),
@@ -142,6 +149,9 @@ impl FromStr for Command {
                 count: words.next()?,
             },
             "http" => Self::Http {
+                count: words.next()?,
+            },
+            "exits" => Self::Exits {
                 count: words.next()?,
             },
             "open" => Self::Open {
@@ -217,6 +227,7 @@ mod tests {
             Command::Churn { address, count },
             Command::Serve { port: 80, count },
             Command::Http { count },
+            Command::Exits { count },
             Command::Open { address, count },
             Command::Exchange { size, count },
             Command::Move { header },

@@ -29,6 +29,25 @@ pub trait Net: Clone {
     /// Nanoseconds since the Unix epoch.
     fn unix_now(&self) -> u64;
 
+    /// Tells the host so many times, without waiting for it, that there is something
+    /// to do; gives the nanoseconds that took.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn notify(&self, count: usize) -> Result<u64, Failure>;
+
+    /// Wakes a sleeper on another processor and sleeps until it does the same, so many
+    /// times; gives the nanoseconds that took.
+    ///
+    /// # Errors
+    ///
+    /// If there is no other processor.
+    fn hand_over(&self, count: usize) -> Result<u64, Failure>;
+
+    /// Sleeps until [`Net::now`] says so much or more.
+    fn sleep_until(&self, deadline: u64);
+
     /// Connects.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The program under measurement: commands in, replies out.
 
 use crate::client::crowd::Crowd;
-use crate::client::{churn, ping, transfer, work};
+use crate::client::{churn, exits, ping, transfer, work};
 use crate::command::Command;
 use crate::connection::Listener;
 use crate::failure::Failure;
@@ -89,6 +89,7 @@ fn run<N: Net + Send + 'static>(
             let listening = |address| say(&Reply::Listening(address).to_string());
             net.serve_all(anywhere, count, listening, http::server::answer)?;
         }
+        Command::Exits { count } => return exits::run(net, count),
         Command::Open { address, count } => crowd.open(address, count)?,
         Command::Exchange { size, count } => return crowd.exchange(size, count),
         Command::Move { header } => crowd.transfer(header)?,

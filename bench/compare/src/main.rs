@@ -11,7 +11,7 @@
 //! | [`side`] | the processes of both sides and of the service |
 //! | [`program`] | such a process, as this one sees it: commands, CPU time, memory |
 //! | [`rig`] | the three of them, and measuring in pairs |
-//! | [`streams`], [`trips`], [`churns`], [`http`], [`idle`], [`boot`], [`in_place`], [`ring`] | the workloads |
+//! | [`streams`], [`trips`], [`churns`], [`http`], [`idle`], [`boot`], [`in_place`], [`exits`], [`ring`] | the workloads |
 //! | [`peers`] | the same beside what one would use in the guest's place |
 //! | [`relay`] | one of those: a plain relay |
 //! | [`statistics`] | medians, percentiles, ratios |
@@ -22,6 +22,7 @@
 mod boot;
 mod chart;
 mod churns;
+mod exits;
 mod host;
 mod http;
 mod idle;
@@ -275,6 +276,7 @@ fn measure(
         Workload::Idle => idle::idle(plan, vm, progress),
         Workload::Boot => boot::boot(plan, vm, progress),
         Workload::InPlace => in_place::in_place(plan, vm, progress),
+        Workload::Exits => exits::exits(plan, vm, progress),
         Workload::Ring => ring::ring(plan, progress),
     }?;
     for row in &mut rows {

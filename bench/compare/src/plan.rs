@@ -30,6 +30,8 @@ pub enum Workload {
     Boot,
     /// Bulk data that the guest generates and parses: with a buffer, and in place
     InPlace,
+    /// What it takes to notify, to hand over to another vCPU, and to sleep
+    Exits,
     /// The ring alone, between two threads of the host
     Ring,
 }
@@ -55,6 +57,7 @@ impl Workload {
             Self::Idle => "idle",
             Self::Boot => "boot",
             Self::InPlace => "in-place",
+            Self::Exits => "exits",
             Self::Ring => "ring",
         }
     }
@@ -86,6 +89,8 @@ pub struct Plan {
     pub idle_pairs: usize,
     /// Pairs of `boot`.
     pub boots: usize,
+    /// Notifications and hand-overs of a sample of `exits`.
+    pub exits: usize,
     /// Pairs of `ring`.
     pub ring_pairs: usize,
     /// Nanoseconds that a sample of `ring` takes, about.
@@ -111,6 +116,7 @@ impl Plan {
                 idle: (2_000, 2.0),
                 idle_pairs: 1,
                 boots: 5,
+                exits: 500,
                 ring_pairs: 3,
                 ring_ns: 10_000_000,
             }
@@ -127,6 +133,7 @@ impl Plan {
                 idle: (10_000, 10.0),
                 idle_pairs: 2,
                 boots: 25,
+                exits: 5_000,
                 ring_pairs: 7,
                 ring_ns: 100_000_000,
             }

@@ -20,9 +20,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread::{self, ScopedJoinHandle};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// This process's own sockets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +44,50 @@ impl Net for Native {
         // A clock from before 1970 makes nonsense of a measurement, and no harm.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
         u64::try_from(elapsed.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// By an eventfd.
+    fn notify(&self, count: usize) -> Result<u64, Failure> {
+        let poll = mio::Poll::new().map_err(Failure::of("epoll"))?;
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0));
+        let waker = waker.map_err(Failure::of("eventfd"))?;
+        let start = self.now();
+        for _ in 0..count {
+            waker.wake().map_err(Failure::of("notify"))?;
+        }
+        Ok(self.now() - start)
+    }
+
+    /// Between two threads, by a futex.
+    fn hand_over(&self, count: usize) -> Result<u64, Failure> {
+        let turn = AtomicUsize::new(0);
+        // Acquire and Release: who has the turn sees what the other did before.
+        let wait = |mine: usize| {
+            while turn.load(Ordering::Acquire) < mine {
+                thread::park();
+            }
+        };
+        let first = thread::current();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                for round in 0..count {
+                    wait(2 * round + 1);
+                    turn.store(2 * round + 2, Ordering::Release);
+                    first.unpark();
+                }
+            });
+            let start = self.now();
+            for round in 0..count {
+                turn.store(2 * round + 1, Ordering::Release);
+                second.thread().unpark();
+                wait(2 * round + 2);
+            }
+            Ok(self.now() - start)
+        })
+    }
+
+    fn sleep_until(&self, deadline: u64) {
+        thread::sleep(Duration::from_nanos(deadline.saturating_sub(self.now())));
     }
 
     fn connect(&self, address: SocketAddr) -> Result<blocking::Stream, Failure> {

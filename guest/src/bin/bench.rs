@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arca_bench::client::work::{generate, parse};
 use arca_bench::wire::Header;
@@ -17,8 +18,10 @@ use arca_guest::net::{self, AsyncTcpStream, SocketAddr, TcpListener, TcpStream};
 use arca_guest::process::{ExitCode, exit};
 use arca_guest::stdio::stdin;
 use arca_guest::time::{since_boot_ns, since_unix_epoch};
-use arca_guest::{args, block_on, eprintln, println, spawn, spawn_local};
+use arca_guest::{args, block_on, boot, eprintln, println, registers, spawn, spawn_local, vcpu};
 use core::future::Future;
+use core::hint;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 arca_guest::entry!(main);
 
@@ -44,6 +47,30 @@ fn main() -> Result<(), Failure> {
 #[derive(Clone, Copy)]
 struct Guest;
 
+/// Whose turn it is of two vCPUs.
+struct Turn {
+    number: AtomicUsize,
+    /// The second of them, once it is there.
+    second: AtomicUsize,
+}
+
+impl Turn {
+    /// Gives the turn of that number to a vCPU.
+    fn pass(&self, number: usize, vcpu: usize) {
+        // Release: pairs with the Acquire in `wait`.
+        self.number.store(number, Ordering::Release);
+        registers::kick(vcpu);
+    }
+
+    /// Sleeps until the turn of that number has come. A kick that comes before the
+    /// park ends it.
+    fn wait(&self, number: usize) {
+        while self.number.load(Ordering::Acquire) < number {
+            registers::park(None);
+        }
+    }
+}
+
 /// A listening socket.
 struct GuestListener(TcpListener);
 
@@ -61,6 +88,57 @@ impl Net for Guest {
 
     fn unix_now(&self) -> u64 {
         since_unix_epoch().as_nanos() as u64
+    }
+
+    /// By the doorbell.
+    fn notify(&self, count: usize) -> Result<u64, Failure> {
+        let start = self.now();
+        for _ in 0..count {
+            registers::ring_doorbell();
+        }
+        Ok(self.now() - start)
+    }
+
+    /// Between two vCPUs, by kicks.
+    fn hand_over(&self, count: usize) -> Result<u64, Failure> {
+        if boot::info().vcpus < 2 {
+            return Err(Failure::new("handing over takes two vCPUs"));
+        }
+        let turn = Arc::new(Turn {
+            number: AtomicUsize::new(0),
+            second: AtomicUsize::new(usize::MAX),
+        });
+        let first = vcpu::current();
+        let their = Arc::clone(&turn);
+        // This vCPU goes nowhere before the task runs: it is another one that runs it.
+        let task = spawn(async move {
+            their.second.store(vcpu::current(), Ordering::Release);
+            for round in 0..count {
+                their.wait(2 * round + 1);
+                their.pass(2 * round + 2, first);
+            }
+        });
+        // Acquire: pairs with the Release of the task.
+        let second = loop {
+            match turn.second.load(Ordering::Acquire) {
+                usize::MAX => hint::spin_loop(),
+                second => break second,
+            }
+        };
+        let start = self.now();
+        for round in 0..count {
+            turn.pass(2 * round + 1, second);
+            turn.wait(2 * round + 2);
+        }
+        let took = self.now() - start;
+        block_on(task);
+        Ok(took)
+    }
+
+    fn sleep_until(&self, deadline: u64) {
+        while self.now() < deadline {
+            registers::park(Some(deadline));
+        }
     }
 
     fn connect(&self, address: SocketAddr) -> Result<TcpStream, Failure> {
