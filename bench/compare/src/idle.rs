@@ -97,6 +97,7 @@ fn look(
 ) -> Result<Look> {
     let mut side = Program::start(role, options, None)?;
     side.ready()?;
+    side.count_children()?;
     // What the first connection brings with it is not counted to all.
     side.ask(Command::Open { address, count: 1 })?;
     side.ask(Command::Exchange { size: 1, count: 1 })?;

@@ -36,6 +36,7 @@ pub fn in_place(plan: &Plan, vm: &[String], progress: &ProgressBar) -> Result<Ve
     let mut service = Program::start(Role::Service, &[], None)?;
     let mut guest = Program::start(Role::Guest, vm, None)?;
     guest.ready()?;
+    guest.count_children()?;
     let mut rows = Vec::new();
     for (way, header) in [
         ("writing", Header { up: len, down: 0 }),

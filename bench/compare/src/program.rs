@@ -79,7 +79,8 @@ impl Program {
         self
     }
 
-    /// Counts the CPU time of the processes that it has started, too.
+    /// Counts the CPU time of the processes that its first thread has started, too: a
+    /// guest's, where the platform has one for it.
     ///
     /// # Errors
     ///
@@ -195,15 +196,11 @@ impl Program {
     ///
     /// If it is gone.
     pub fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for clock in &self.clocks {
-            let time = clock.now().context("CPU time")?;
-            sum += time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64;
-        }
-        Ok(sum)
+        used(&self.clocks)
     }
 
-    /// CPU time so far of its threads whose name contains `name`, in nanoseconds.
+    /// CPU time so far of its threads whose name contains `name`, in nanoseconds, and of
+    /// all of its children that are counted: those of a guest run its vCPUs.
     ///
     /// # Errors
     ///
@@ -225,6 +222,7 @@ impl Program {
                 found = true;
             }
         }
+        sum += used(self.clocks.get(1..).unwrap_or_default())?;
         found
             .then_some(sum)
             .with_context(|| format!("no thread {name} in {folder}"))
@@ -277,6 +275,16 @@ pub fn command_line(role: Role, options: &[String]) -> Result<Vec<OsString>> {
     words.extend(options.iter().map(OsString::from));
     words.push(role.into());
     Ok(words)
+}
+
+/// What these clocks show together, in nanoseconds.
+fn used(clocks: &[ClockId]) -> Result<u64> {
+    let mut sum = 0;
+    for clock in clocks {
+        let time = clock.now().context("CPU time")?;
+        sum += time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64;
+    }
+    Ok(sum)
 }
 
 /// The clock of a process's CPU time.

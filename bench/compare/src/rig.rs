@@ -110,6 +110,7 @@ impl<'a> Rig<'a> {
         let mut guest = Program::start(Role::Guest, vm, None)?;
         native.ready()?;
         guest.ready()?;
+        guest.count_children()?;
         Ok(Self {
             workload,
             plan,

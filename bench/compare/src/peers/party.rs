@@ -152,6 +152,7 @@ impl Peer for Party<'_> {
 /// A program that has begun.
 fn ready(mut program: Program) -> Result<Program> {
     program.ready()?;
+    program.count_children()?;
     Ok(program)
 }
 
