@@ -79,19 +79,23 @@ impl Program {
         self
     }
 
-    /// Counts the CPU time of the processes that its first thread has started, too: a
-    /// guest's, where the platform has one for it.
+    /// Counts the CPU time of the processes that it has started, too: a guest's, where
+    /// the platform has one for it.
     ///
     /// # Errors
     ///
     /// If the system does not say which those are.
     pub fn count_children(&mut self) -> Result<()> {
-        let id = self.child.id();
-        let path = format!("/proc/{id}/task/{id}/children");
-        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-        for id in text.split_whitespace() {
-            let id = id.parse().with_context(|| path.clone())?;
-            self.clocks.push(clock(id)?);
+        let folder = format!("/proc/{}/task", self.child.id());
+        for entry in fs::read_dir(&folder).with_context(|| folder.clone())? {
+            // Each of those that its thread has started.
+            let path = entry.with_context(|| folder.clone())?.path();
+            let path = path.join("children");
+            let shown = || path.display().to_string();
+            let text = fs::read_to_string(&path).with_context(shown)?;
+            for id in text.split_whitespace() {
+                self.clocks.push(clock(id.parse().with_context(shown)?)?);
+            }
         }
         Ok(())
     }
