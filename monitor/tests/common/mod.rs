@@ -17,7 +17,7 @@ use arca_shared::memory::Arena;
 use arca_shared::protocol::message::{Endpoint, code};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use sha2::{Digest, Sha256};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,4 +99,11 @@ pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
 
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
+}
+
+/// A listener on any port, and where it is.
+pub fn service() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
 }
