@@ -1,6 +1,7 @@
 //! What a program had written to its connections when it ended reaches their peers,
 //! however late they read; a loss is named, and is no success.
 
+use arca_shared::protocol::message::SocketOption;
 use arca_tests::data::assert_same;
 use arca_tests::guest::{Guest, deadline, image, vmm};
 use arca_tests::records;
@@ -14,8 +15,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that the program writes: more than the kernel takes of them.
-const LEN: usize = 4_000_000;
+/// Bytes that the program writes: fewer than its pipe takes, so that it ends whatever
+/// the kernel has taken, and more than the kernel takes.
+const LEN: usize = 2_000_000;
 
 fn written() -> Vec<u8> {
     arca_script::data::noise(7, LEN)
@@ -32,9 +34,11 @@ fn service() -> (TcpListener, SocketAddr) {
 }
 
 /// What the program is told.
-fn lines(address: SocketAddr) -> [String; 2] {
+fn lines(address: SocketAddr) -> [String; 3] {
     [
         format!("connect s {address}"),
+        // Linux takes twice as much at most.
+        format!("set-option s {} 200000", SocketOption::SendBuffer as u8),
         format!("write-all s @7:{LEN}"),
     ]
 }

@@ -14,7 +14,6 @@ const ALIKE: &[Named] = &[
     ("data16 syscall", &[0x66, 0x0f, 0x05]),
     ("rep syscall", &[0xf3, 0x0f, 0x05]),
     ("fs syscall", &[0x64, 0x0f, 0x05]),
-    ("lock syscall", &[0xf0, 0x0f, 0x05]),
     ("int 3", &[0xcd, 0x03]),
     ("int3", &[0xcc]),
     ("icebp", &[0xf1]),
@@ -47,7 +46,6 @@ const ALIKE: &[Named] = &[
     ("invd", &[0x0f, 0x08]),
     ("wbinvd", &[0x0f, 0x09]),
     ("swapgs", &[0x0f, 0x01, 0xf8]),
-    ("sysretq", &[0x48, 0x0f, 0x07]),
     ("mov rax, cr0", &[0x0f, 0x20, 0xc0]),
     ("mov rax, cr8", &[0x44, 0x0f, 0x20, 0xc0]),
     ("mov rax, dr0", &[0x0f, 0x21, 0xc0]),
@@ -130,9 +128,13 @@ const ALIKE: &[Named] = &[
     ("prefixes without end", &[0x66; 20]),
 ];
 
-/// What a KVM without hardware virtualisation may make another exception: its first
-/// line there, where it is not that of a process.
+/// What may be another exception under KVM, where there is no hardware virtualisation or
+/// QEMU emulates it: its first line there, where it is not that of a process.
 const UNLIKE: &[(&str, &[u8], &str)] = &[
+    // A QEMU without KVM makes it a system call in a process.
+    ("lock syscall", &[0xf0, 0x0f, 0x05], "invalid opcode"),
+    // Linux has switched the pair on, which in a machine is off.
+    ("sysretq", &[0x48, 0x0f, 0x07], "invalid opcode"),
     ("int 0x80", &[0xcd, 0x80], "invalid opcode"),
     ("int 0x81", &[0xcd, 0x81], "invalid opcode"),
     ("int 0", &[0xcd, 0x00], "invalid opcode"),
@@ -141,7 +143,7 @@ const UNLIKE: &[(&str, &[u8], &str)] = &[
     ("int 14", &[0xcd, 0x0e], "invalid opcode"),
     // mov dword [rsp - 16], 1 << 16; ldmxcsr [rsp - 16]
     (
-        "ldmxcsr of bits that are none",
+        LDMXCSR,
         &[
             0xc7, 0x44, 0x24, 0xf0, 0, 0, 1, 0, 0x0f, 0xae, 0x54, 0x24, 0xf0,
         ],
@@ -194,7 +196,7 @@ const OF_THE_MACHINE: &[Named] = &[
     ("lar of 0x33", &[0xb9, 0x33, 0, 0, 0, 0x0f, 0x02, 0xc1]),
     // push 0x23; lea rax, [rip + 3]; push rax; retfq; int 0x80
     (
-        "far return to what is 32-bit code under Linux",
+        FAR_RETURN,
         &[
             0x6a, 0x23, 0x48, 0x8d, 0x05, 3, 0, 0, 0, 0x50, 0x48, 0xcb, 0xcd, 0x80,
         ],
@@ -203,6 +205,12 @@ const OF_THE_MACHINE: &[Named] = &[
     ("mov ds, 0x2b", &[0xb8, 0x2b, 0, 0, 0, 0x8e, 0xd8]),
     ("mov fs, 0x63", &[0xb8, 0x63, 0, 0, 0, 0x8e, 0xe0]),
 ];
+
+/// What QEMU's own processor (7.2) has wrong: the first does nothing; at the second it
+/// reads the stack as ring 0 does, for which Linux kills the process.
+const NOT_EMULATED: [&str; 2] = [LDMXCSR, FAR_RETURN];
+const LDMXCSR: &str = "ldmxcsr of bits that are none";
+const FAR_RETURN: &str = "far return to what is 32-bit code under Linux";
 
 /// How a guest of these instructions ends.
 fn end(code: Code, platform: Platform) -> ExitStatus {
@@ -222,26 +230,56 @@ fn told(bytes: &[u8], platform: Platform) -> String {
 
 #[test]
 fn instructions_come_to_the_same() {
-    for (name, bytes) in ALIKE {
-        let here = told(bytes, tested_platform());
-        assert_eq!(here, told(bytes, Platform::Process), "{name}");
-    }
+    let differ = |(name, bytes): &Named| {
+        let (here, process) = both(bytes);
+        (here != process).then(|| format!("{name}: {here}\nin a process: {process}\n"))
+    };
+    let differing: Vec<_> = ALIKE.iter().filter_map(differ).collect();
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
 #[test]
-fn instructions_that_this_kvm_emulates_are_crashes_all_the_same() {
-    for (name, bytes, other) in UNLIKE {
-        let here = told(bytes, tested_platform());
-        let process = told(bytes, Platform::Process);
-        let first = here.lines().next().unwrap_or_default();
-        assert!(here == process || first.ends_with(other), "{name}: {here}");
-        assert!(process.starts_with("guest crashed on vCPU 0: "), "{name}");
-    }
+fn instructions_that_kvm_takes_otherwise_are_crashes_all_the_same() {
+    let differ = |(name, bytes, other): &(&str, &[u8], &str)| {
+        let (here, process) = both(bytes);
+        let crashed = process.starts_with("guest crashed on vCPU 0: ");
+        // Of such an interrupt QEMU's processor has the kind of exception right, and
+        // neither the address nor the error code.
+        let kind = |report: &str| report.lines().next().map(str::to_owned);
+        let alike = here == process || is_emulated() && kind(&here) == kind(&process);
+        let as_known = alike || kind(&here).is_some_and(|kind| kind.ends_with(other));
+        (!crashed || !as_known).then(|| format!("{name}: {here}\nin a process: {process}\n"))
+    };
+    let cases = UNLIKE.iter().filter(|(name, ..)| !is_wrong_here(name));
+    let differing: Vec<_> = cases.filter_map(differ).collect();
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+/// What an instruction comes to on the tested platform, and in a process.
+fn both(bytes: &[u8]) -> (String, String) {
+    (
+        told(bytes, tested_platform()),
+        told(bytes, Platform::Process),
+    )
+}
+
+/// Whether it is not to be tried on this processor.
+fn is_wrong_here(name: &str) -> bool {
+    is_emulated() && NOT_EMULATED.contains(&name)
+}
+
+/// Whether this runs on QEMU's own processor.
+fn is_emulated() -> bool {
+    // Of a virtual machine, this leaf has the name of its maker.
+    let leaf = std::arch::x86_64::__cpuid(0x4000_0000);
+    let name = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
+    name.concat() == b"TCGTCGTCGTCG"
 }
 
 #[test]
 fn instructions_of_the_machine_harm_nobody_else() {
-    for (name, bytes) in OF_THE_MACHINE {
+    let cases = OF_THE_MACHINE.iter();
+    for (name, bytes) in cases.filter(|(name, _)| !is_wrong_here(name)) {
         for platform in [tested_platform(), Platform::Process] {
             match end(code().bytes(bytes), platform) {
                 ExitStatus::Exited(0) | ExitStatus::Crashed(_) => {}

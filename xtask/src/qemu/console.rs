@@ -6,8 +6,8 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// How many lines are shown.
-const LINES: usize = 20;
+/// How many lines are shown: a kernel's report of its end, whole.
+const LINES: usize = 60;
 /// How many bytes are kept.
 const KEPT: usize = 64 << 10;
 /// How QEMU says that its emulated processor is not quite the one that was asked
@@ -69,7 +69,7 @@ mod tests {
         drop(writer);
         keeper.join().expect("no panic");
         let shown = console.to_string();
-        assert!(shown.starts_with("\n  line 9981\n"), "{shown}");
+        assert!(shown.starts_with("\n  line 9941\n"), "{shown}");
         assert_eq!(shown.lines().count(), LINES + 1);
         assert!(!shown.contains('\x1b'));
     }

@@ -77,6 +77,7 @@ pub fn init() -> Result<Infallible> {
     }
     // A file system in memory is the root already. Programs may be under /tmp.
     fs::create_dir_all("/tmp")?;
+    fs::create_dir_all("/mnt")?;
     fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
     let modules = load_modules();
     loopback().context("loopback")?;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// The folders of the packages whose tests boot guests.
 const FOLDERS: [&str; 2] = ["tests", "vmm"];
 /// Those that are not for the machine, and why.
-const LEFT_OUT: [(&str, &str); 5] = [
+const LEFT_OUT: [(&str, &str); 6] = [
     (
         "checkout",
         "it builds, and there is no cargo in the machine",
@@ -33,6 +33,10 @@ const LEFT_OUT: [(&str, &str); 5] = [
         "it builds, and there is no cargo in the machine",
     ),
     (
+        "doctor",
+        "it asks for the toolchain, which is not in the machine",
+    ),
+    (
         "documents",
         "it reads the whole checkout, which is not in the machine",
     ),
@@ -40,7 +44,7 @@ const LEFT_OUT: [(&str, &str); 5] = [
     ("qemu", "there is no machine in the machine"),
 ];
 /// Programs that tests run, where this system has them.
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 21] = [
     "ab",
     "bash",
     "cat",
@@ -49,12 +53,16 @@ const TOOLS: [&str; 17] = [
     "curl",
     "head",
     "mount",
+    "nginx",
     "redis-benchmark",
+    "redis-cli",
     "redis-server",
     "sed",
     "setpriv",
     "setsid",
     "sh",
+    "sleep",
+    "strace",
     "touch",
     "unshare",
     "wrk",
