@@ -45,9 +45,6 @@ pub trait Connection: Send + Sync + 'static {
     /// Writes what there is room for, waiting for room for at least a byte.
     fn write(&self, bytes: &[u8]) -> impl Future<Output = Result<usize, Failure>> + Send;
 
-    /// Sends small pieces at once (TCP_NODELAY).
-    fn set_nodelay(&self) -> impl Future<Output = Result<(), Failure>> + Send;
-
     /// Writes all of `bytes`.
     fn write_all(&self, mut bytes: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send {
         async move {

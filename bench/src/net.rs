@@ -96,7 +96,8 @@ pub trait Net: Clone {
     }
 
     /// Listens, says where, and serves `count` connections, each by a task of its own on
-    /// the calling thread. Gives up with the first that fails.
+    /// the calling thread. They send small pieces at once (TCP_NODELAY). Gives up with the
+    /// first that fails.
     ///
     /// # Errors
     ///

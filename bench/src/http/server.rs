@@ -29,9 +29,6 @@ const CONFIG: Config = Config::new(Timeouts {
 ///
 /// If the connection fails, or what comes is not HTTP.
 pub async fn answer<C: Connection>(connection: C) -> Result<(), Failure> {
-    // An answer is written as head and body; the second is not to wait until the peer
-    // acknowledges the first.
-    connection.set_nodelay().await?;
     let router = Router::new().route("/", get(async || GREETING));
     let mut head = vec![0; HEAD];
     let server = Server::custom(&router, NoTimer, &CONFIG, &mut head);

@@ -91,11 +91,6 @@ impl connection::Connection for Connection {
         });
         write.await.map_err(Failure::of("write"))
     }
-
-    async fn set_nodelay(&self) -> Result<(), Failure> {
-        let set = self.socket.set_nodelay(true);
-        set.map_err(Failure::of("TCP_NODELAY"))
-    }
 }
 
 impl Drop for Connection {

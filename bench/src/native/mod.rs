@@ -17,6 +17,7 @@ use crate::net::Net;
 use crate::wire::{Header, payload};
 use embedded_io::Write as _;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use socket2::SockRef;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -134,6 +135,9 @@ impl Net for Native {
         F: Future<Output = Result<(), Failure>> + 'static,
     {
         let (socket, address) = connection::bind(place)?;
+        // Connections have it from their listener.
+        let set = SockRef::from(&socket).set_tcp_nodelay(true);
+        set.map_err(Failure::of("TCP_NODELAY"))?;
         let listener = connection::Listener::adopt(socket)?;
         listening(address);
         let mut left = count;

@@ -192,6 +192,8 @@ impl Net for Guest {
         F: Future<Output = Result<(), Failure>> + 'static,
     {
         let listener = net::bind(place).map_err(Failure::of("listen"))?;
+        let set = listener.set_nodelay(true);
+        set.map_err(Failure::of("TCP_NODELAY"))?;
         listening(listener.local_addr());
         block_on(async {
             let mut running = Vec::new();
@@ -252,10 +254,5 @@ impl Connection for GuestConnection {
 
     async fn write(&self, bytes: &[u8]) -> Result<usize, Failure> {
         self.0.write(bytes).await.map_err(Failure::of("write"))
-    }
-
-    async fn set_nodelay(&self) -> Result<(), Failure> {
-        let set = self.0.set_nodelay(true).await;
-        set.map_err(Failure::of("TCP_NODELAY"))
     }
 }

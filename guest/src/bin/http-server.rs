@@ -70,6 +70,10 @@ fn main() -> Result<(), String> {
     let place = SocketAddr::new(address, port);
     let listener = TcpListener::bind(place);
     let listener = listener.map_err(|error| format!("listen on {place}: {error}"))?;
+    // An answer is written as head and body; the second is not to wait until the peer
+    // acknowledges the first. Connections have it from their listener.
+    let set = listener.set_nodelay(true);
+    set.map_err(|error| format!("TCP_NODELAY: {error}"))?;
     log::info!("listening on {}", listener.local_addr());
     let served = block_on(select(serve(&listener), signal::shutdown()));
     let Either::Second(told) = served;
@@ -111,10 +115,6 @@ async fn answer(
     stream: AsyncTcpStream,
     router: &Router<impl PathRouter>,
 ) -> Result<(), picoserve::Error<Error>> {
-    // An answer is written as head and body; the second is not to wait until the peer
-    // acknowledges the first.
-    let set = stream.set_nodelay(true).await;
-    set.map_err(picoserve::Error::Write)?;
     let mut head = alloc::vec![0; HEAD];
     let server = Server::custom(router, Clock, &CONFIG, &mut head);
     server.serve(Socket(stream)).await.map(drop)

@@ -79,6 +79,7 @@ impl Connection {
             match sys::receive(socket, &room) {
                 Ok(0) => {
                     self.downlink = Downlink::Ending;
+                    self.peer_ended = true;
                     relay.trace(|| TraceKind::HalfClosed {
                         id: self.id,
                         direction: Direction::Down,

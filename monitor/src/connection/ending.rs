@@ -176,12 +176,15 @@ impl Connection {
         let Some(socket) = self.socket.take() else {
             return;
         };
-        if self.leaving == Leaving::ShutDown {
+        match self.leaving {
             // Shut down is not closed: neither what is unread nor SO_LINGER makes
-            // it a reset.
-            sys::close_in_order(socket);
-        } else if self.linger == RESET {
-            sys::reset_on_close(&socket);
+            // it a reset. Where nothing is unread, the kernel's own close does that.
+            Leaving::ShutDown if self.peer_ended => {}
+            Leaving::ShutDown => sys::close_in_order(socket),
+            Leaving::No | Leaving::Closed if self.linger == RESET => {
+                sys::reset_on_close(&socket);
+            }
+            Leaving::No | Leaving::Closed => {}
         }
     }
 }

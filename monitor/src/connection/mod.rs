@@ -118,6 +118,9 @@ pub(crate) struct Connection {
     /// An errno is in header B.
     has_errno: bool,
     leaving: Leaving,
+    /// The end of the peer's stream was received: nothing is unread, and nothing more
+    /// comes.
+    peer_ended: bool,
     /// The kernel gives the peer up if it takes nothing for long.
     bounded: bool,
     /// Arca broke a rule of the pipe: its cursors are not read again.
@@ -164,6 +167,7 @@ impl Connection {
             burst: Burst::default(),
             has_errno: false,
             leaving: Leaving::No,
+            peer_ended: false,
             bounded: false,
             protocol_error: false,
             orphaned: false,

@@ -170,11 +170,44 @@ impl ArcaTcpListener {
     ///
     /// As [`ArcaTcpListener::set_ttl`].
     pub async fn set_ttl_async(&self, ttl: u32) -> Result<(), Error> {
-        let Self { core } = self;
-        let target = Target::Listener(core.id);
-        core.control
-            .set_option(target, SocketOption::Ttl, ttl.into())
-            .await
+        self.set(SocketOption::Ttl, ttl.into()).await
+    }
+
+    /// Whether connections that are accepted send small writes at once (TCP_NODELAY). A
+    /// server that wants it of all of them saves a request for each.
+    ///
+    /// # Errors
+    ///
+    /// The errno that getsockopt(2) gave on the host.
+    pub fn nodelay(&self) -> Result<bool, Error> {
+        self.block_on(self.nodelay_async())
+    }
+
+    /// As [`ArcaTcpListener::nodelay`], for a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpListener::nodelay`].
+    pub async fn nodelay_async(&self) -> Result<bool, Error> {
+        Ok(self.get(SocketOption::NoDelay).await? != 0)
+    }
+
+    /// Sets [`ArcaTcpListener::nodelay`], for connections that come from now on.
+    ///
+    /// # Errors
+    ///
+    /// The errno that setsockopt(2) gave on the host.
+    pub fn set_nodelay(&self, nodelay: bool) -> Result<(), Error> {
+        self.block_on(self.set_nodelay_async(nodelay))
+    }
+
+    /// As [`ArcaTcpListener::set_nodelay`], for a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArcaTcpListener::set_nodelay`].
+    pub async fn set_nodelay_async(&self, nodelay: bool) -> Result<(), Error> {
+        self.set(SocketOption::NoDelay, nodelay.into()).await
     }
 
     /// The pending error of the socket, which is then no longer pending.
@@ -201,6 +234,11 @@ impl ArcaTcpListener {
     async fn get(&self, option: SocketOption) -> Result<u64, Error> {
         let target = Target::Listener(self.core.id);
         self.core.control.get_option(target, option).await
+    }
+
+    async fn set(&self, option: SocketOption, value: u64) -> Result<(), Error> {
+        let target = Target::Listener(self.core.id);
+        self.core.control.set_option(target, option, value).await
     }
 
     fn block_on<F: Future>(&self, future: F) -> F::Output {

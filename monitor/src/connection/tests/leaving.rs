@@ -2,6 +2,8 @@
 
 use super::*;
 use arca_shared::ring::Close;
+use std::net::Shutdown;
+use std::time::Instant;
 
 /// The program ends.
 fn leave(world: &mut World) -> TurnOutcome {
@@ -144,6 +146,31 @@ fn a_close_of_either_end_says_how_both_are_meant() {
         assert_eq!(world.run(), TurnOutcome::Closed);
         let reset = world.relay.stats.reset > 0;
         assert_eq!(reset, resets, "{writer:?}, {reader:?}");
+    }
+}
+
+#[test]
+fn what_was_shut_down_is_delivered_whatever_linger_says_of_a_close() {
+    // Once with the end of the peer's stream received, and once without.
+    for ended in [true, false] {
+        let mut world = world(1 << 20);
+        world.relay.said_hello = true;
+        world.connection.linger = 1;
+        if ended {
+            world.peer.shutdown(Shutdown::Write).expect("open");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while world.connection.downlink == Downlink::Open {
+                assert!(Instant::now() < deadline, "no end arrives");
+                world.on(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
+            }
+        }
+        assert_eq!(world.connection.peer_ended, ended);
+        world.arca.write(b"last").expect("room");
+        world.arca.outgoing().close_by(Close::Shutdown);
+        world.arca.incoming().close_by(Close::Shutdown);
+        assert_eq!(world.run(), TurnOutcome::Closed);
+        assert_eq!(rest(&mut world), Ok(b"last".to_vec()), "ended: {ended}");
+        assert_eq!(world.relay.stats.reset, 0);
     }
 }
 

@@ -286,6 +286,17 @@ fn an_option_of_a_listener_is_asked_for_by_its_id() {
     assert_eq!(listener.set_ttl(9), Ok(()));
     answer(&peer, set, Reply::Failed(Errno::EINVAL));
     assert_eq!(listener.set_ttl(9), os(Errno::EINVAL));
+    for (value, on) in [(0, false), (1, true)] {
+        answer(&peer, get(SocketOption::NoDelay), Reply::OptionValue(value));
+        assert_eq!(listener.nodelay(), Ok(on));
+        let set = Request::SetOption {
+            target: Target::Listener(5),
+            option: SocketOption::NoDelay as u8,
+            value,
+        };
+        answer(&peer, set, Reply::Done);
+        assert_eq!(listener.set_nodelay(on), Ok(()));
+    }
     answer(&peer, get(SocketOption::Error), Reply::OptionValue(0));
     assert_eq!(listener.take_error(), Ok(None));
     answer(&peer, get(SocketOption::Error), Reply::OptionValue(104));
