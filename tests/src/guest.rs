@@ -1,9 +1,11 @@
 //! A guest in a process of its own, as a user runs it.
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
@@ -169,6 +171,14 @@ impl Guest {
     #[must_use]
     pub fn spawn_to(mut command: Command, stdout: Stdio) -> Self {
         command.stdout(stdout).stderr(Stdio::piped());
+        // Tests that run under nohup(1) hand down that this is ignored.
+        let hang_up = || {
+            // SAFETY: the default action is no code of ours.
+            unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+            Ok(())
+        };
+        // SAFETY: between fork and exec it makes a system call and nothing else.
+        unsafe { command.pre_exec(hang_up) };
         let mut child = command.spawn().expect("the command starts");
         let stdout = child.stdout.take().map(|mut pipe| {
             thread::spawn(move || {
@@ -271,7 +281,7 @@ impl Guest {
     /// # Panics
     ///
     /// If there is no such process any more.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub fn signal(&self, signal: Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, signal).expect("the guest runs");
     }
