@@ -7,6 +7,7 @@ use arca_build::cargo::shield;
 use arca_vmm::Platform;
 use arca_vmm::cli::PLATFORM;
 use clap::Args;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::{env, iter};
@@ -111,11 +112,11 @@ impl Test {
         tests.env(SKIPS, &skips).env(PLATFORM, platform.name());
         let output = tool::check_and_keep(&mut tests);
         let reasons = fs::read_to_string(&skips).unwrap_or_default();
-        let reasons: Vec<&str> = reasons.lines().collect();
+        let skipped = reasons.lines().count();
+        let reasons = counted(reasons.lines());
         for reason in &reasons {
             tool::say(format_args!("skipped: {reason}"));
         }
-        let skipped = reasons.len();
         let passed = passed(&output?).saturating_sub(skipped);
         Ok(format!(
             "platform {platform}: {passed} passed, {skipped} skipped{}{}",
@@ -123,6 +124,19 @@ impl Test {
             reasons.join("; ")
         ))
     }
+}
+
+/// Each reason once, in order, and how often it was given if that is more.
+pub(crate) fn counted<'a>(reasons: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for reason in reasons {
+        *counts.entry(reason).or_insert(0) += 1;
+    }
+    let say = |(reason, count)| match count {
+        1 => String::from(reason),
+        count => format!("{reason} ({count} times)"),
+    };
+    counts.into_iter().map(say).collect()
 }
 
 /// How many tests passed, by libtest's own account; those that were skipped did.
@@ -160,6 +174,12 @@ pub fn record_skip(reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_given_once() {
+        let reasons = ["no b", "no a", "no b"];
+        assert_eq!(counted(reasons.into_iter()), ["no a", "no b (2 times)"]);
+    }
 
     #[test]
     fn results_are_counted() {

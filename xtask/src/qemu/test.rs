@@ -7,7 +7,7 @@ use super::machine::{Machine, Outcome, Outlet, Plan};
 use super::run::{find_kernel, inherited};
 use super::{INIT, QemuOptions};
 use crate::root::root;
-use crate::test::SLOWER;
+use crate::test::{SLOWER, counted};
 use crate::{built, cargo, guest, tool};
 use anyhow::{Context, Result, bail};
 use arca_vmm::Platform;
@@ -367,7 +367,7 @@ impl Tally {
         for name in &self.failed {
             tool::say(format_args!("failed: {name}"));
         }
-        for reason in &self.skipped {
+        for reason in counted(self.skipped.iter().map(String::as_str)) {
             tool::say(format_args!("skipped: {reason}"));
         }
         for (tests, (suite, why)) in &self.left_out {
