@@ -9,10 +9,10 @@ extern crate alloc;
 
 use arca_guest::process::ExitCode;
 use arca_guest::sync::Mutex;
-use arca_guest::time::Duration;
-use arca_guest::{args, block_on, eprintln, futures, log, sleep, spawn};
+use arca_guest::{args, block_on, eprintln, futures, log, spawn, yield_now};
 use core::arch::asm;
 use core::hint::black_box;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 arca_guest::entry!(main);
 
@@ -130,10 +130,15 @@ fn spin_for_ever() {
 /// Locks that two tasks take in different orders.
 static LOCKS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
 
+/// How many tasks have their first. Relaxed: a number to wait for, and no more.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
 async fn take_both(first: usize, second: usize) {
     let _first = LOCKS[first].lock().await;
-    // Until the other one has its first, too.
-    sleep(Duration::from_millis(10)).await;
+    HELD.fetch_add(1, Ordering::Relaxed);
+    while HELD.load(Ordering::Relaxed) < LOCKS.len() {
+        yield_now().await;
+    }
     let _second = LOCKS[second].lock().await;
 }
 

@@ -39,20 +39,22 @@ fn world(budget: usize) -> World {
 /// As [`world`], with rings of that capacity.
 fn world_with(budget: usize, capacity: usize) -> World {
     let allocator = BuddyAllocator::new(test_arena(1 << 20));
-    let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("room");
+    let notifier =
+        GuestNotifier::new(&allocator, Arc::new(Nobody), 1).expect("a fresh arena has room");
     let (policy, timeout) = (WakePolicy::new(Duration::ZERO), Duration::from_secs(60));
     let relay = Relay::new(Arc::new(notifier), policy, budget, timeout);
-    let size = RingSize::new(capacity as u64).expect("a size");
-    let region = PipeRegion::allocate(&allocator, size).expect("room");
+    let size = RingSize::new(capacity as u64).expect("tests ask for sizes that rings have");
+    let region = PipeRegion::allocate(&allocator, size).expect("a fresh arena has room");
     let join = |side| BidirectionalPipe::join(allocator.arena(), region.place(), side);
-    let (ours, arca) = (join(Side::B).expect("ours"), join(Side::A).expect("ours"));
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let socket = TcpStream::connect(address).expect("connects");
-    socket.set_nonblocking(true).expect("a socket");
-    let (peer, _) = listener.accept().expect("accepts");
+    let [ours, arca] = [Side::B, Side::A].map(|side| join(side).expect("it was made just now"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the host has a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let socket = TcpStream::connect(address).expect("somebody listens there");
+    socket.set_nonblocking(true).expect("it is open");
+    let (peer, _) = listener.accept().expect("a client has connected");
     let timeout = Some(Duration::from_secs(20));
-    peer.set_read_timeout(timeout).expect("a socket");
+    peer.set_read_timeout(timeout)
+        .expect("it is open, and the time is not zero");
     World {
         relay,
         connection: Connection::new(7, socket.into(), ours, region, false),
@@ -74,7 +76,10 @@ impl World {
 
     /// Waits until the kernel has something for the connection to read.
     fn arrived(&self, len: usize) {
-        let socket = self.connection.socket().expect("open");
+        let socket = self
+            .connection
+            .socket()
+            .expect("tests ask before it is closed");
         let mut buffer = vec![std::mem::MaybeUninit::uninit(); len];
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         while socket.peek(&mut buffer).unwrap_or(0) < len {
@@ -144,7 +149,7 @@ fn bytes_go_through_and_are_counted() {
     let mut world = world(1 << 20);
     assert_eq!(world.run(), TurnOutcome::Idle);
     assert_eq!(world.relay.stats.ring_empty, 1);
-    world.arca.write(b"to the peer").expect("room");
+    world.arca.write(b"to the peer").expect("the ring is empty");
     assert!(
         world.arca.outgoing().should_notify_data(),
         "it was asked for"
