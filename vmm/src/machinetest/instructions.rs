@@ -133,7 +133,7 @@ const ALIKE: &[Named] = &[
 const UNLIKE: &[(&str, &[u8], &str)] = &[
     // A QEMU without KVM makes it a system call in a process.
     ("lock syscall", &[0xf0, 0x0f, 0x05], "invalid opcode"),
-    // Linux has switched the pair on, which in a machine is off.
+    // Linux has switched it on, with `syscall`; in a machine both are off.
     ("sysretq", &[0x48, 0x0f, 0x07], "invalid opcode"),
     ("int 0x80", &[0xcd, 0x80], "invalid opcode"),
     ("int 0x81", &[0xcd, 0x81], "invalid opcode"),

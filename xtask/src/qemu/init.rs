@@ -127,9 +127,9 @@ fn load_modules() -> Result<()> {
 
 /// A virtual machine that never runs, with a vCPU like those of programs. While there
 /// is one, the kernel does not patch the code of its scheduler each time that a
-/// program makes its first machine or ends its last. QEMU (7.2) may go on executing
-/// the breakpoint that stands there meanwhile, for ever, when it translates that code
-/// on one processor while another one writes it.
+/// program makes its first machine or ends its last. A QEMU (7.2) that runs each
+/// processor in a thread may go on executing the breakpoint that stands there meanwhile,
+/// for ever, when it translates that code for one while another one writes it.
 fn hold_vm() -> Result<(VmFd, VcpuFd), kvm_ioctls::Error> {
     let vm = Kvm::new()?.create_vm()?;
     let vcpu = vm.create_vcpu(0)?;

@@ -31,7 +31,7 @@ const QEMU: &str = "qemu-system-x86_64";
 const PROCESSOR: &str = "EPYC,+svm,+npt";
 /// All processors in one thread, in turns. Each in a thread of its own, QEMU (7.2) let a
 /// guest's stores through to memory that was the kernel's now and then: a stack of the
-/// kernel's was found overwritten, or the guest's tables, in 9 of 45 runs of a guest that
+/// kernel's was found overwritten, or the guest was reset, in 9 of 45 runs of one that
 /// writes all over its memory; in turns, in none of 24.
 const ACCELERATOR: &str = "tcg,thread=single";
 /// A PC: it has the timer by which the kernel corrects what it measured of its local
