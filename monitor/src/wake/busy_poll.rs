@@ -102,11 +102,8 @@ impl BusyPoll {
         true
     }
 
-    /// Takes note of a sleep that an answer has ended, and that no poll preceded. The
-    /// longest poll is as long as the doorbell took, without which it would have been
-    /// so much shorter.
+    /// Takes note of a sleep that an answer has ended, and that no poll preceded.
     pub(crate) fn slept_for_answer(&mut self, slept: Duration) {
-        let slept = slept.saturating_sub(self.policy.busy_poll);
         let now = self.began.elapsed();
         self.adaptive.record_sleep(nanos(slept), nanos(now));
     }

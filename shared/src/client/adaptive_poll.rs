@@ -107,9 +107,11 @@ impl AdaptivePoll {
     }
 
     /// Takes note of a sleep of `slept` that ended at `now` and that no poll preceded:
-    /// a poll instead of a short one would have been a hit.
+    /// a poll instead of a short one would have been a hit. One of up to twice the
+    /// longest poll is short: the sleep itself and the wake-up are part of it, which a
+    /// poll would have saved both sides.
     pub fn record_sleep(&mut self, slept: u64, now: u64) {
-        if slept >= self.max || now < self.quiet_until {
+        if slept >= self.max.saturating_mul(2) || now < self.quiet_until {
             return;
         }
         match self.pause.checked_sub(1) {
@@ -127,9 +129,9 @@ mod tests {
     fn a_short_sleep_starts_polling_and_hits_keep_it() {
         let mut poll = AdaptivePoll::new(100);
         assert_eq!(poll.poll_budget(), 0);
-        poll.record_sleep(100, 0);
+        poll.record_sleep(200, 0);
         assert_eq!(poll.poll_budget(), 0);
-        poll.record_sleep(99, 0);
+        poll.record_sleep(199, 0);
         assert_eq!(poll.poll_budget(), 100);
         for _ in 0..4 {
             poll.record_hit();

@@ -8,6 +8,7 @@
 //! | `kvm/` | the machine and its vCPUs under KVM |
 //! | `process/` | the machine and its vCPUs in a process |
 //! | `park.rs` | vCPUs that sleep and are woken |
+//! | `cores.rs` | the cores that vCPUs stay on, and who makes way |
 //! | `placement.rs` | on which core a vCPU runs |
 //! | `inspect.rs` | vCPUs that are looked at while they run |
 //! | `uart.rs` | the 16550 and its lines |
@@ -15,6 +16,7 @@
 
 mod choice;
 pub mod clock;
+mod cores;
 pub mod inspect;
 pub mod kvm;
 pub mod machine;

@@ -7,6 +7,7 @@
 //! `std::thread::park` would be the same thing, but its token is also used by
 //! `std`'s own channels, and a wake-up that these consumed would be lost.
 
+use crate::platform::cores::TakenCores;
 use crate::platform::process::SharedArea;
 use crate::vm::outcome::RunState;
 use arca_monitor::VcpuWaker;
@@ -43,6 +44,8 @@ impl Parker {
 /// The places of all vCPUs of a guest.
 pub struct Parkers {
     places: Places,
+    /// On which cores they stay.
+    pub cores: TakenCores,
     run_state: Arc<RunState>,
 }
 
@@ -71,6 +74,7 @@ impl Parkers {
         let parkers = (0..vcpus).map(|_| Parker::default()).collect();
         Self {
             places: Places::Here(parkers),
+            cores: TakenCores::default(),
             run_state,
         }
     }
@@ -79,6 +83,7 @@ impl Parkers {
     pub fn shared(area: Arc<SharedArea>, vcpus: usize, run_state: Arc<RunState>) -> Self {
         Self {
             places: Places::There(area, vcpus),
+            cores: TakenCores::default(),
             run_state,
         }
     }
@@ -133,7 +138,9 @@ impl Parkers {
 }
 
 impl VcpuWaker for Parkers {
+    /// Wakes one, and makes way for it: whoever calls this works with it.
     fn wake(&self, vcpu: usize) {
+        self.cores.make_way();
         self.wake_one(vcpu);
     }
 }

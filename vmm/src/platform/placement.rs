@@ -4,17 +4,25 @@
 //! on another: what they do for each other takes microseconds, and a scheduler that
 //! moves one of the three now and then puts two that wait for each other on one core,
 //! where it may leave them for seconds. So a vCPU stays on the core that it is on: then
-//! the others gather elsewhere, because there is where cores fall idle. That is its
-//! own business only as long as the core is: where somebody else computes there,
-//! it goes where the scheduler has it, for a while that doubles.
+//! the others gather elsewhere, because there is where cores fall idle.
 //!
-//! As many vCPUs do so as leave a core for others.
+//! Two things end that, and what the vCPU's thread has used says which. Where short work
+//! of others interrupts a vCPU that is awake much of the time, one that it works with
+//! has stayed on its core, and waits there until the vCPU has polled: the vCPU changes
+//! to another core, where the monitor makes way for it. Where somebody else computes,
+//! the vCPU goes where the scheduler has it. Both are done for a time that doubles
+//! while they do not help.
+//!
+//! A vCPU that sleeps most of the time is left with whom it is: the two ends of a
+//! stream are faster on a core each.
+//!
+//! As many vCPUs stay on a core as leave one for others.
 
-use nix::libc;
+use crate::platform::cores::{TakenCores, current_core, members};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Judged are so much of the time that a vCPU is awake, and no less.
@@ -22,34 +30,20 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// Percent of that time that it has to run: with less, somebody computes on its core.
 /// Short work of others there takes less than a third.
 const OWN_PERCENT: u32 = 65;
-/// First and longest time that it is left to the scheduler.
+/// So many such periods in a row make it leave: one may be a single burst.
+const COMPUTING_MAX: u32 = 2;
+/// One that is interrupted more often than once in so much of its time awake shares
+/// its core with short work; a thread that computes keeps it for milliseconds.
+const INTERRUPTED: Duration = Duration::from_micros(500);
+/// Percent of all time that a vCPU is awake if it needs a core for itself. One that
+/// sleeps more can share one: the ends of a stream have two cores then.
+const AWAKE_PERCENT: u32 = 40;
+/// First time that it is left to the scheduler.
 const FREE_MIN: Duration = Duration::from_millis(100);
-const FREE_MAX: Duration = Duration::from_secs(10);
-
-/// The cores that vCPUs of a guest stay on, a bit for each; of those past 63 none.
-#[derive(Debug, Default)]
-pub struct TakenCores(AtomicU64);
-
-impl TakenCores {
-    /// Takes a core, if no other vCPU has it and `most` are not taken yet.
-    fn take(&self, core: usize, most: usize) -> bool {
-        if core >= u64::BITS as usize {
-            return false;
-        }
-        // Relaxed, here and below: nothing else is published with it.
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                let free = taken & 1 << core == 0 && (taken.count_ones() as usize) < most;
-                free.then_some(taken | 1 << core)
-            });
-        taken.is_ok()
-    }
-
-    fn give_back(&self, core: usize) {
-        self.0.fetch_and(!(1 << core), Ordering::Relaxed);
-    }
-}
+/// First time between changes of place.
+const STAY_MIN: Duration = Duration::from_millis(10);
+/// The longest that either becomes by doubling.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Where a vCPU is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +56,18 @@ enum Place {
     Foreign,
 }
 
-/// Keeps the calling thread, which is a vCPU's, on its core while that pays.
+/// Who else used the core of a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Neighbour {
+    /// Nobody who matters.
+    Nobody,
+    /// Threads that have short work again and again.
+    Brief,
+    /// One that computes.
+    Computing,
+}
+
+/// Keeps the calling thread, which is a vCPU's, on a core while that pays.
 #[derive(Debug)]
 pub struct Placement {
     place: Place,
@@ -70,6 +75,11 @@ pub struct Placement {
     cores: CpuSet,
     /// How long it is left to the scheduler the next time.
     free: Duration,
+    /// Periods in a row in which somebody else computed on its core.
+    computing: u32,
+    /// When it may change places again, and how long after that the next time.
+    stays_until: Instant,
+    stay: Duration,
     since: Usage,
     /// How long it has slept since.
     slept: Duration,
@@ -80,15 +90,61 @@ pub struct Placement {
 struct Usage {
     at: Instant,
     ran: Duration,
+    /// How often it had lost its core while it had something to do.
+    interrupted: i64,
 }
 
 impl Usage {
     fn now() -> Self {
+        // Every thread has both.
         let ran = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+        let usage = getrusage(UsageWho::RUSAGE_THREAD);
         Self {
             at: Instant::now(),
-            // Every thread has that clock.
             ran: ran.map(Duration::from).unwrap_or_default(),
+            interrupted: usage.map_or(0, |usage| usage.involuntary_context_switches()),
+        }
+    }
+
+    /// What was used since then, of which the thread has slept so long.
+    fn since(&self, then: &Self, slept: Duration) -> Period {
+        let all = self.at.saturating_duration_since(then.at);
+        Period {
+            all,
+            awake: all.saturating_sub(slept),
+            ran: self.ran.saturating_sub(then.ran),
+            interrupted: u32::try_from(self.interrupted.saturating_sub(then.interrupted))
+                .unwrap_or(0),
+        }
+    }
+}
+
+/// What a thread has used in a while.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    all: Duration,
+    /// How much of it the thread had something to do.
+    awake: Duration,
+    ran: Duration,
+    interrupted: u32,
+}
+
+impl Period {
+    /// Whether the thread was awake for so much of it that it needs a core.
+    fn is_busy(&self) -> bool {
+        self.awake > self.all * AWAKE_PERCENT / 100
+    }
+
+    fn neighbour(&self) -> Neighbour {
+        if INTERRUPTED * self.interrupted > self.awake {
+            match self.is_busy() {
+                true => Neighbour::Brief,
+                false => Neighbour::Nobody,
+            }
+        } else if self.ran < self.awake * OWN_PERCENT / 100 {
+            Neighbour::Computing
+        } else {
+            Neighbour::Nobody
         }
     }
 }
@@ -97,8 +153,9 @@ impl Placement {
     /// Of the calling thread, wherever it is.
     pub fn new() -> Self {
         let this = Pid::from_raw(0);
+        let now = Instant::now();
         let (place, cores) = match sched_getaffinity(this) {
-            Ok(cores) => (Place::Free(Instant::now()), cores),
+            Ok(cores) => (Place::Free(now), cores),
             // More cores than a set has.
             Err(_) => (Place::Foreign, CpuSet::new()),
         };
@@ -106,6 +163,9 @@ impl Placement {
             place,
             cores,
             free: FREE_MIN,
+            computing: 0,
+            stays_until: now,
+            stay: STAY_MIN,
             since: Usage::now(),
             slept: Duration::ZERO,
         }
@@ -119,25 +179,39 @@ impl Placement {
             return;
         }
         let now = Usage::now();
-        let ran = now.ran.saturating_sub(self.since.ran);
+        let period = now.since(&self.since, self.slept);
         self.since = now;
         self.slept = Duration::ZERO;
-        self.judge(ran >= awake * OWN_PERCENT / 100, taken);
+        self.judge(period.neighbour(), taken);
+        if let Place::On(core) = self.place {
+            taken.set_busy(core, period.is_busy());
+        }
     }
 
-    /// Decides where to go on. `own`: the thread had its core to itself.
-    fn judge(&mut self, own: bool, taken: &TakenCores) {
-        match self.place {
-            Place::On(core) if !own => {
+    /// Decides where to go on.
+    fn judge(&mut self, neighbour: Neighbour, taken: &TakenCores) {
+        let now = Instant::now();
+        self.computing = match neighbour {
+            Neighbour::Computing => self.computing + 1,
+            Neighbour::Nobody | Neighbour::Brief => 0,
+        };
+        match (self.place, neighbour) {
+            (Place::On(core), Neighbour::Computing) if self.computing >= COMPUTING_MAX => {
                 self.release(core, taken);
-                self.free = (self.free * 2).min(FREE_MAX);
+                self.free = (self.free * 2).min(LONGEST);
             }
-            Place::On(_) => {
+            (Place::On(core), Neighbour::Brief) if now >= self.stays_until => {
+                self.change(core, taken);
+                self.stays_until = now + self.stay;
+                self.stay = (self.stay * 2).min(LONGEST);
+            }
+            (Place::On(_), Neighbour::Nobody) => {
                 // It went well for once: the next time is not soon after the last.
                 self.free = (self.free - self.free / 8).max(FREE_MIN);
+                self.stay = (self.stay - self.stay / 8).max(STAY_MIN);
             }
-            Place::Free(until) if Instant::now() >= until => self.fix(taken),
-            Place::Free(_) | Place::Foreign => {}
+            (Place::Free(until), _) if now >= until => self.fix(taken),
+            _ => {}
         }
     }
 
@@ -166,30 +240,44 @@ impl Placement {
         }
     }
 
+    /// Goes to the next core that no vCPU has taken and stays there, if there is one.
+    fn change(&mut self, core: usize, taken: &TakenCores) {
+        let count = CpuSet::count();
+        let next = (1..count)
+            .map(|step| (core + step) % count)
+            .find(|&next| self.cores.is_set(next) == Ok(true) && taken.change(core, next));
+        let Some(next) = next else {
+            return;
+        };
+        let mut only = CpuSet::new();
+        let changed = self.is_on(core)
+            && only
+                .set(next)
+                .and_then(|()| sched_setaffinity(Pid::from_raw(0), &only))
+                .is_ok();
+        if changed {
+            self.place = Place::On(next);
+        } else {
+            taken.give_back(next);
+            self.place = Place::Foreign;
+        }
+    }
+
+    /// Whether the thread is kept on that core, and nobody has changed it.
+    fn is_on(&self, core: usize) -> bool {
+        sched_getaffinity(Pid::from_raw(0))
+            .is_ok_and(|set| members(&set) == 1 && set.is_set(core) == Ok(true))
+    }
+
     /// Goes where the scheduler has it.
     fn release(&mut self, core: usize, taken: &TakenCores) {
-        let this = Pid::from_raw(0);
-        let ours = sched_getaffinity(this)
-            .is_ok_and(|set| members(&set) == 1 && set.is_set(core) == Ok(true));
-        let released = ours && sched_setaffinity(this, &self.cores).is_ok();
+        let released = self.is_on(core) && sched_setaffinity(Pid::from_raw(0), &self.cores).is_ok();
         taken.give_back(core);
         self.place = match released {
             true => Place::Free(Instant::now() + self.free),
             false => Place::Foreign,
         };
     }
-}
-
-/// How many cores are in a set.
-fn members(set: &CpuSet) -> usize {
-    let cores = 0..CpuSet::count();
-    cores.filter(|&core| set.is_set(core) == Ok(true)).count()
-}
-
-/// The core that this code runs on.
-fn current_core() -> Option<usize> {
-    // SAFETY: the call has no arguments and no precondition.
-    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
 #[cfg(test)]
@@ -209,11 +297,11 @@ mod tests {
     }
 
     #[test]
-    fn one_stays_where_it_is_while_the_core_is_its_own() {
+    fn one_stays_where_it_is_until_somebody_computes_there() {
         on_a_thread(|| {
             let (taken, all) = (TakenCores::default(), cores());
             let mut placement = Placement::new();
-            placement.judge(true, &taken);
+            placement.judge(Neighbour::Nobody, &taken);
             if all == 1 {
                 assert!(matches!(placement.place, Place::Free(_)));
                 return;
@@ -222,14 +310,76 @@ mod tests {
                 panic!("{placement:?}");
             };
             assert_eq!((cores(), current_core()), (1, Some(core)));
-            placement.judge(true, &taken);
-            assert_eq!(placement.place, Place::On(core));
-            placement.judge(false, &taken);
+            let (burst, calm) = (Neighbour::Computing, Neighbour::Nobody);
+            for neighbour in [calm, burst, calm, burst, calm] {
+                placement.judge(neighbour, &taken);
+                assert_eq!(
+                    placement.place,
+                    Place::On(core),
+                    "a burst is not a neighbour"
+                );
+            }
+            placement.judge(burst, &taken);
+            placement.judge(burst, &taken);
             assert_eq!(cores(), all, "{placement:?}");
-            placement.judge(true, &taken);
+            placement.judge(calm, &taken);
             assert!(matches!(placement.place, Place::Free(_)), "not at once");
-            assert_eq!(taken.0.load(Ordering::Relaxed), 0);
+            assert!(taken.is_empty());
         });
+    }
+
+    #[test]
+    fn one_that_is_interrupted_changes_to_a_core_that_no_vcpu_has() {
+        on_a_thread(|| {
+            let (taken, all) = (TakenCores::default(), cores());
+            let mut placement = Placement::new();
+            placement.judge(Neighbour::Brief, &taken);
+            let Place::On(first) = placement.place else {
+                assert_eq!(all, 1);
+                return;
+            };
+            placement.judge(Neighbour::Brief, &taken);
+            let Place::On(second) = placement.place else {
+                panic!("{placement:?}");
+            };
+            assert_ne!(first, second);
+            assert_eq!((cores(), current_core()), (1, Some(second)));
+            assert!(!taken.take(second, 64) && taken.take(first, 64));
+            placement.judge(Neighbour::Brief, &taken);
+            assert_eq!(placement.place, Place::On(second), "not again at once");
+            if all == 2 {
+                placement.stays_until = Instant::now();
+                placement.judge(Neighbour::Brief, &taken);
+                assert_eq!(placement.place, Place::On(second), "there is no other");
+            }
+        });
+    }
+
+    #[test]
+    fn what_a_thread_has_used_says_who_was_on_its_core() {
+        let ms = Duration::from_millis;
+        let period = |all, awake, ran, interrupted| Period {
+            all: ms(all),
+            awake: ms(awake),
+            ran: ms(ran),
+            interrupted,
+        };
+        for (neighbour, period) in [
+            (Neighbour::Nobody, period(10, 10, 10, 0)),
+            // As measured: an end of a connection on the vCPU's core, and elsewhere.
+            (Neighbour::Brief, period(12, 10, 7, 60)),
+            (Neighbour::Nobody, period(16, 16, 16, 4)),
+            // A stream, whose vCPU sleeps most of the time.
+            (Neighbour::Nobody, period(30, 10, 8, 60)),
+            // A loop that computes has every other time slice.
+            (Neighbour::Computing, period(12, 12, 6, 2)),
+            (Neighbour::Nobody, period(10, 10, 7, 20)),
+            (Neighbour::Brief, period(10, 10, 7, 21)),
+            (Neighbour::Computing, period(10, 10, 6, 20)),
+        ] {
+            assert_eq!(period.neighbour(), neighbour, "{period:?}");
+        }
+        assert!(period(24, 10, 10, 0).is_busy() && !period(25, 10, 10, 0).is_busy());
     }
 
     #[test]
@@ -238,23 +388,13 @@ mod tests {
             let (taken, all) = (TakenCores::default(), cores());
             let mut placement = Placement::new();
             let everywhere = placement.cores;
-            placement.judge(true, &taken);
+            placement.judge(Neighbour::Nobody, &taken);
             sched_setaffinity(Pid::from_raw(0), &everywhere).expect("a set");
-            for own in [true, false, true] {
-                placement.judge(own, &taken);
+            for neighbour in [Neighbour::Brief, Neighbour::Computing, Neighbour::Computing] {
+                placement.judge(neighbour, &taken);
                 assert_eq!(cores(), all);
             }
         });
-    }
-
-    #[test]
-    fn a_core_is_left_and_none_is_taken_twice() {
-        let taken = TakenCores::default();
-        assert!(!taken.take(0, 0));
-        assert!(taken.take(1, 2) && !taken.take(1, 2) && taken.take(0, 2));
-        assert!(!taken.take(2, 2));
-        taken.give_back(1);
-        assert!(taken.take(63, 2) && !taken.take(64, 9));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::platform::clock::GuestClock;
 use crate::platform::inspect::{Activity, Inspection};
 use crate::platform::park::Parkers;
 use crate::platform::placement::Placement;
-pub use crate::platform::placement::TakenCores;
 use crate::platform::uart::Uart;
 use crate::vm::outcome::{Outcome, RunState};
 use arca_shared::protocol::register::{NO_DEADLINE, Register};
@@ -65,8 +64,6 @@ pub struct VcpuShared {
     pub memory: Arc<GuestMemory>,
     /// Where vCPUs sleep.
     pub parkers: Arc<Parkers>,
-    /// The cores that vCPUs stay on.
-    pub taken_cores: TakenCores,
     /// Where vCPUs are asked what they do.
     pub inspections: Vec<Inspection>,
     /// The UART.
@@ -122,7 +119,7 @@ pub fn run(mut vcpu: Box<dyn Vcpu>, shared: &VcpuShared) {
             ExitAction::Continue => {}
             ExitAction::Park(deadline) => {
                 if let Some(slept) = shared.park(&*vcpu, deadline) {
-                    placement.slept(slept, &shared.taken_cores);
+                    placement.slept(slept, &shared.parkers.cores);
                 }
             }
             ExitAction::End(end) => {

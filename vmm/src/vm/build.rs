@@ -13,7 +13,7 @@ use crate::platform::Chosen;
 use crate::platform::clock::GuestClock;
 use crate::platform::inspect::Inspection;
 use crate::platform::uart::Uart;
-use crate::platform::vcpu::{Start, TakenCores, VcpuShared};
+use crate::platform::vcpu::{Start, VcpuShared};
 use crate::vm::config::{Input, Output, VmConfig};
 use crate::vm::outcome::RunState;
 use crate::vm::{GuestView, Stdin, Vm, VmHandle};
@@ -146,7 +146,6 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     let shared = Arc::new(VcpuShared {
         memory,
         parkers,
-        taken_cores: TakenCores::default(),
         inspections: (0..vcpus.len()).map(|_| Inspection::default()).collect(),
         uart: Uart::new(
             config.console,

@@ -197,8 +197,8 @@ fn park_for(peer: &Arc<Peer>, length: u64) {
 #[test]
 fn a_sleeper_polls_after_a_short_sleep_and_not_after_a_long_one() {
     let peer = polling(100);
-    park_for(&peer, 100);
-    park_for(&peer, 99);
+    park_for(&peer, 200);
+    park_for(&peer, 199);
     // It polls now, and finds something the third time.
     let checks = AtomicUsize::new(0);
     peer.reactor

@@ -124,10 +124,15 @@ pub(super) fn filter(role: Role, debugged: bool) -> Result<BpfProgram, BackendEr
             let requests = requests.chain(debugged.then_some(DEBUG_REQUEST));
             let requests = requests.map(|request| rule([is(1, request)]));
             rules.push((libc::SYS_ioctl, requests.collect::<Result<_, _>>()?));
-            // Which cores this thread runs on, and no other.
-            rules.push((libc::SYS_sched_setaffinity, vec![rule([is(0, 0)])?]));
+            // What this thread has used, and no other.
+            rules.push((
+                libc::SYS_getrusage,
+                vec![rule([is(0, libc::RUSAGE_THREAD as u64)])?],
+            ));
+            rules.push(own_cores()?);
         }
         Role::Relay => {
+            rules.push(own_cores()?);
             rules.extend(plain(&SOCKETS));
             rules.extend(tcp()?);
         }
@@ -179,6 +184,11 @@ fn memory_and_locks() -> Result<Vec<Call>, BackendError> {
             locks.iter().map(lock).collect::<Result<_, _>>()?,
         ),
     ])
+}
+
+/// On which cores this thread runs, and no other.
+fn own_cores() -> Result<Call, BackendError> {
+    Ok((libc::SYS_sched_setaffinity, vec![rule([is(0, 0)])?]))
 }
 
 /// TCP sockets, their options, and data that goes where they are connected to.

@@ -1,0 +1,198 @@
+//! The cores that the vCPUs of a guest stay on, and those who make way for them.
+
+use nix::libc;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long others may be on a core before they make way again: it takes tens of
+/// microseconds, and a scheduler may put them back at once.
+const WAY_MIN: Duration = Duration::from_millis(1);
+
+/// The cores that vCPUs of a guest stay on, a bit for each; of those past 63 none.
+#[derive(Debug, Default)]
+pub struct TakenCores {
+    // Relaxed, both: nothing else is published with them, and a stale one is no
+    // more than a thread on a core that another is about to leave or to take.
+    taken: AtomicU64,
+    /// Those of them whose vCPU is awake much of the time.
+    busy: AtomicU64,
+    /// When others made way for the last time.
+    made_way: Mutex<Option<Instant>>,
+}
+
+/// The bit of a core, if it has one.
+fn bit(core: usize) -> Option<u64> {
+    1_u64.checked_shl(u32::try_from(core).ok()?)
+}
+
+impl TakenCores {
+    /// Takes a core, if no other vCPU has it and `most` are not taken yet.
+    pub(super) fn take(&self, core: usize, most: usize) -> bool {
+        self.update(|taken| {
+            let free = (taken.count_ones() as usize) < most;
+            with(taken, core).filter(|_| free)
+        })
+    }
+
+    /// Takes `next` for `core`, if no vCPU has it.
+    pub(super) fn change(&self, core: usize, next: usize) -> bool {
+        self.set_busy(core, false);
+        self.update(|taken| Some(with(taken, next)? & !bit(core)?))
+    }
+
+    pub(super) fn give_back(&self, core: usize) {
+        self.set_busy(core, false);
+        self.update(|taken| Some(taken & !bit(core)?));
+    }
+
+    fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
+        let taken = &self.taken;
+        let updated = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        updated.is_ok()
+    }
+
+    /// Says whether the vCPU on a core is awake much of the time.
+    pub(super) fn set_busy(&self, core: usize, busy: bool) {
+        let bit = bit(core).unwrap_or(0);
+        match busy {
+            true => self.busy.fetch_or(bit, Ordering::Relaxed),
+            false => self.busy.fetch_and(!bit, Ordering::Relaxed),
+        };
+    }
+
+    /// Has the calling thread, which is not a vCPU's, leave the core that it is on if a
+    /// vCPU that is awake much of the time stays there. Where it goes from then on is
+    /// the scheduler's.
+    pub fn make_way(&self) {
+        let busy = self.busy.load(Ordering::Relaxed);
+        if busy == 0 {
+            return;
+        }
+        let Some(core) = current_core() else {
+            return;
+        };
+        if bit(core).is_none_or(|bit| busy & bit == 0) {
+            return;
+        }
+        let now = Instant::now();
+        // A panic leaves nothing half done.
+        let mut made_way = self.made_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if made_way.is_some_and(|at| now < at + WAY_MIN) {
+            return;
+        }
+        *made_way = Some(now);
+        let this = Pid::from_raw(0);
+        let Ok(all) = sched_getaffinity(this) else {
+            // More cores than a set has.
+            return;
+        };
+        let mut others = CpuSet::new();
+        for core in (0..CpuSet::count()).filter(|&core| all.is_set(core) == Ok(true)) {
+            if bit(core).is_none_or(|bit| busy & bit == 0) {
+                // In the set that it comes from it has a place.
+                let _ = others.set(core);
+            }
+        }
+        // Refused if it may use no other.
+        if sched_setaffinity(this, &others).is_ok() {
+            // Should that fail, it has the others.
+            let _ = sched_setaffinity(this, &all);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// These cores and that one, if it is not among them.
+fn with(cores: u64, core: usize) -> Option<u64> {
+    let bit = bit(core)?;
+    (cores & bit == 0).then_some(cores | bit)
+}
+
+/// How many cores are in a set.
+pub(super) fn members(set: &CpuSet) -> usize {
+    let cores = 0..CpuSet::count();
+    cores.filter(|&core| set.is_set(core) == Ok(true)).count()
+}
+
+/// The core that this code runs on.
+pub(super) fn current_core() -> Option<usize> {
+    // SAFETY: the call has no arguments and no precondition.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_core_is_left_and_none_is_taken_twice() {
+        let taken = TakenCores::default();
+        assert!(!taken.take(0, 0));
+        assert!(taken.take(1, 2) && !taken.take(1, 2) && taken.take(0, 2));
+        assert!(!taken.take(2, 2));
+        taken.give_back(1);
+        assert!(taken.take(63, 2) && !taken.take(64, 9));
+    }
+
+    #[test]
+    fn one_changes_to_a_core_that_nobody_has() {
+        let taken = TakenCores::default();
+        assert!(taken.take(0, 2) && taken.take(1, 2));
+        assert!(!taken.change(0, 1) && !taken.change(0, 0) && !taken.change(0, 64));
+        assert!(taken.change(0, 2));
+        assert!(!taken.take(1, 9) && !taken.take(2, 9) && taken.take(0, 9));
+    }
+
+    #[test]
+    fn others_make_way_for_a_vcpu_that_needs_its_core() {
+        thread::spawn(|| {
+            let this = Pid::from_raw(0);
+            let all = sched_getaffinity(this).expect("a set");
+            if members(&all) == 1 {
+                return;
+            }
+            // The scheduler may move it before and after.
+            const ROUNDS: usize = 20;
+            let left = (0..ROUNDS).filter(|_| {
+                let taken = TakenCores::default();
+                let core = current_core().expect("a core");
+                assert!(taken.take(core, 64));
+                taken.make_way();
+                assert_eq!(*taken.made_way.lock().expect("no panic"), None, "it sleeps");
+                taken.set_busy(core, true);
+                taken.make_way();
+                assert_eq!(sched_getaffinity(this), Ok(all), "it may go where it could");
+                current_core() != Some(core)
+            });
+            let left = left.count();
+            assert!(left > ROUNDS / 2, "left {left} of {ROUNDS} times");
+        })
+        .join()
+        .expect("no panic");
+    }
+
+    #[test]
+    fn one_that_has_made_way_does_so_again_after_a_while_only() {
+        let taken = TakenCores::default();
+        for core in 0..64 {
+            taken.set_busy(core, true);
+        }
+        let at = || *taken.made_way.lock().expect("no panic");
+        taken.make_way();
+        let first = at();
+        taken.make_way();
+        let again = at();
+        assert!(first.is_some() && (again == first || again >= first.map(|at| at + WAY_MIN)));
+        *taken.made_way.lock().expect("no panic") = first.map(|at| at - WAY_MIN);
+        taken.make_way();
+        assert!(at() >= first);
+    }
+}
