@@ -14,11 +14,9 @@ const WAY_MIN: Duration = Duration::from_millis(1);
 /// The cores that vCPUs of a guest stay on, a bit for each; of those past 63 none.
 #[derive(Debug, Default)]
 pub struct TakenCores {
-    // Relaxed, both: nothing else is published with them, and a stale one is no
-    // more than a thread on a core that another is about to leave or to take.
+    // Always Relaxed: nothing else is published with it, and a stale one is no more
+    // than a thread on a core that another is about to leave or to take.
     taken: AtomicU64,
-    /// Those of them whose vCPU is awake much of the time.
-    busy: AtomicU64,
     /// When others made way for the last time.
     made_way: Mutex<Option<Instant>>,
 }
@@ -39,12 +37,10 @@ impl TakenCores {
 
     /// Takes `next` for `core`, if no vCPU has it.
     pub(super) fn change(&self, core: usize, next: usize) -> bool {
-        self.set_busy(core, false);
         self.update(|taken| Some(with(taken, next)? & !bit(core)?))
     }
 
     pub(super) fn give_back(&self, core: usize) {
-        self.set_busy(core, false);
         self.update(|taken| Some(taken & !bit(core)?));
     }
 
@@ -54,27 +50,18 @@ impl TakenCores {
         updated.is_ok()
     }
 
-    /// Says whether the vCPU on a core is awake much of the time.
-    pub(super) fn set_busy(&self, core: usize, busy: bool) {
-        let bit = bit(core).unwrap_or(0);
-        match busy {
-            true => self.busy.fetch_or(bit, Ordering::Relaxed),
-            false => self.busy.fetch_and(!bit, Ordering::Relaxed),
-        };
-    }
-
     /// Has the calling thread, which is not a vCPU's, leave the core that it is on if a
-    /// vCPU that is awake much of the time stays there. Where it goes from then on is
+    /// vCPU has that. Where it goes from then on is
     /// the scheduler's.
     pub fn make_way(&self) {
-        let busy = self.busy.load(Ordering::Relaxed);
-        if busy == 0 {
+        let taken = self.taken.load(Ordering::Relaxed);
+        if taken == 0 {
             return;
         }
         let Some(core) = current_core() else {
             return;
         };
-        if bit(core).is_none_or(|bit| busy & bit == 0) {
+        if bit(core).is_none_or(|bit| taken & bit == 0) {
             return;
         }
         let now = Instant::now();
@@ -91,7 +78,7 @@ impl TakenCores {
         };
         let mut others = CpuSet::new();
         for core in (0..CpuSet::count()).filter(|&core| all.is_set(core) == Ok(true)) {
-            if bit(core).is_none_or(|bit| busy & bit == 0) {
+            if bit(core).is_none_or(|bit| taken & bit == 0) {
                 // In the set that it comes from it has a place.
                 let _ = others.set(core);
             }
@@ -164,10 +151,9 @@ mod tests {
             let left = (0..ROUNDS).filter(|_| {
                 let taken = TakenCores::default();
                 let core = current_core().expect("a core");
-                assert!(taken.take(core, 64));
                 taken.make_way();
-                assert_eq!(*taken.made_way.lock().expect("no panic"), None, "it sleeps");
-                taken.set_busy(core, true);
+                assert_eq!(*taken.made_way.lock().expect("no panic"), None, "no need");
+                assert!(taken.take(core, 64));
                 taken.make_way();
                 assert_eq!(sched_getaffinity(this), Ok(all), "it may go where it could");
                 current_core() != Some(core)
@@ -183,7 +169,7 @@ mod tests {
     fn one_that_has_made_way_does_so_again_after_a_while_only() {
         let taken = TakenCores::default();
         for core in 0..64 {
-            taken.set_busy(core, true);
+            assert!(taken.take(core, 64));
         }
         let at = || *taken.made_way.lock().expect("no panic");
         taken.make_way();

@@ -3,18 +3,18 @@
 //! A vCPU that polls keeps a core busy. The monitor and a peer on this host take turns
 //! on another: what they do for each other takes microseconds, and a scheduler that
 //! moves one of the three now and then puts two that wait for each other on one core,
-//! where it may leave them for seconds. So a vCPU stays on the core that it is on: then
-//! the others gather elsewhere, because there is where cores fall idle.
+//! where it may leave them for seconds. So a vCPU that is awake much of the time stays on
+//! the core that it is on: then the others gather elsewhere, because there is where
+//! cores fall idle.
 //!
 //! Two things end that, and what the vCPU's thread has used says which. Where short work
-//! of others interrupts a vCPU that is awake much of the time, one that it works with
-//! has stayed on its core, and waits there until the vCPU has polled: the vCPU changes
-//! to another core, where the monitor makes way for it. Where somebody else computes,
-//! the vCPU goes where the scheduler has it. Both are done for a time that doubles
-//! while they do not help.
+//! of others interrupts it, one that it works with has stayed on its core, and waits
+//! there until the vCPU has polled: the vCPU changes to another core, where the monitor
+//! makes way for it. Where somebody else computes, the vCPU goes where the scheduler has
+//! it. Both are done for a time that doubles while they do not help.
 //!
-//! A vCPU that sleeps most of the time is left with whom it is: the two ends of a
-//! stream are faster on a core each.
+//! A vCPU that sleeps most of the time is the scheduler's: the two ends of a stream are
+//! faster on a core each, and its own work fits in between.
 //!
 //! As many vCPUs stay on a core as leave one for others.
 
@@ -35,8 +35,7 @@ const COMPUTING_MAX: u32 = 2;
 /// One that is interrupted more often than once in so much of its time awake shares
 /// its core with short work; a thread that computes keeps it for milliseconds.
 const INTERRUPTED: Duration = Duration::from_micros(500);
-/// Percent of all time that a vCPU is awake if it needs a core for itself. One that
-/// sleeps more can share one: the ends of a stream have two cores then.
+/// Percent of all time that a vCPU is awake if it needs a core for itself.
 const AWAKE_PERCENT: u32 = 40;
 /// First time that it is left to the scheduler.
 const FREE_MIN: Duration = Duration::from_millis(100);
@@ -137,10 +136,7 @@ impl Period {
 
     fn neighbour(&self) -> Neighbour {
         if INTERRUPTED * self.interrupted > self.awake {
-            match self.is_busy() {
-                true => Neighbour::Brief,
-                false => Neighbour::Nobody,
-            }
+            Neighbour::Brief
         } else if self.ran < self.awake * OWN_PERCENT / 100 {
             Neighbour::Computing
         } else {
@@ -182,13 +178,14 @@ impl Placement {
         let period = now.since(&self.since, self.slept);
         self.since = now;
         self.slept = Duration::ZERO;
-        self.judge(period.neighbour(), taken);
-        if let Place::On(core) = self.place {
-            taken.set_busy(core, period.is_busy());
+        match (period.is_busy(), self.place) {
+            (true, _) => self.judge(period.neighbour(), taken),
+            (false, Place::On(core)) => self.release(core, Duration::ZERO, taken),
+            (false, Place::Free(_) | Place::Foreign) => {}
         }
     }
 
-    /// Decides where to go on.
+    /// Decides where one that needs a core for itself goes on.
     fn judge(&mut self, neighbour: Neighbour, taken: &TakenCores) {
         let now = Instant::now();
         self.computing = match neighbour {
@@ -197,7 +194,7 @@ impl Placement {
         };
         match (self.place, neighbour) {
             (Place::On(core), Neighbour::Computing) if self.computing >= COMPUTING_MAX => {
-                self.release(core, taken);
+                self.release(core, self.free, taken);
                 self.free = (self.free * 2).min(LONGEST);
             }
             (Place::On(core), Neighbour::Brief) if now >= self.stays_until => {
@@ -210,57 +207,64 @@ impl Placement {
                 self.free = (self.free - self.free / 8).max(FREE_MIN);
                 self.stay = (self.stay - self.stay / 8).max(STAY_MIN);
             }
-            (Place::Free(until), _) if now >= until => self.fix(taken),
+            (Place::Free(until), here) if now >= until => self.fix(here, taken),
             _ => {}
         }
     }
 
-    /// Stays on the core that it is on.
-    fn fix(&mut self, taken: &TakenCores) {
-        let Some(core) = current_core() else {
-            return;
-        };
+    /// Stays on the core that it is on, or on the next if others have work `here`.
+    fn fix(&mut self, here: Neighbour, taken: &TakenCores) {
         let this = Pid::from_raw(0);
         // Whoever changed it since has a reason: that is the set now.
         if let Ok(cores) = sched_getaffinity(this) {
             self.cores = cores;
         }
-        let others = members(&self.cores).saturating_sub(1);
-        if !taken.take(core, others) {
+        let Some(core) = current_core() else {
             return;
-        }
-        let mut only = CpuSet::new();
-        let fixed = only.set(core).and_then(|()| sched_setaffinity(this, &only));
-        match fixed {
-            Ok(()) => self.place = Place::On(core),
-            Err(_) => {
-                taken.give_back(core);
-                self.place = Place::Foreign;
+        };
+        let others = members(&self.cores).saturating_sub(1);
+        let core = match here {
+            Neighbour::Brief => self.next(core, |next| taken.take(next, others)),
+            Neighbour::Nobody | Neighbour::Computing => {
+                Some(core).filter(|&core| taken.take(core, others))
             }
+        };
+        if let Some(core) = core {
+            self.stay_on(core, taken);
         }
     }
 
     /// Goes to the next core that no vCPU has taken and stays there, if there is one.
     fn change(&mut self, core: usize, taken: &TakenCores) {
-        let count = CpuSet::count();
-        let next = (1..count)
-            .map(|step| (core + step) % count)
-            .find(|&next| self.cores.is_set(next) == Ok(true) && taken.change(core, next));
-        let Some(next) = next else {
+        let Some(next) = self.next(core, |next| taken.change(core, next)) else {
             return;
         };
-        let mut only = CpuSet::new();
-        let changed = self.is_on(core)
-            && only
-                .set(next)
-                .and_then(|()| sched_setaffinity(Pid::from_raw(0), &only))
-                .is_ok();
-        if changed {
-            self.place = Place::On(next);
+        if self.is_on(core) {
+            self.stay_on(next, taken);
         } else {
             taken.give_back(next);
             self.place = Place::Foreign;
         }
+    }
+
+    /// The first of those after a core, of which the thread may use any, that is taken.
+    fn next(&self, core: usize, take: impl Fn(usize) -> bool) -> Option<usize> {
+        let count = CpuSet::count();
+        let mut others = (1..count).map(|step| (core + step) % count);
+        others.find(|&other| self.cores.is_set(other) == Ok(true) && take(other))
+    }
+
+    /// Stays on a core that was taken for it.
+    fn stay_on(&mut self, core: usize, taken: &TakenCores) {
+        let mut only = CpuSet::new();
+        let set = only.set(core);
+        self.place = match set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &only)) {
+            Ok(()) => Place::On(core),
+            Err(_) => {
+                taken.give_back(core);
+                Place::Foreign
+            }
+        };
     }
 
     /// Whether the thread is kept on that core, and nobody has changed it.
@@ -269,12 +273,12 @@ impl Placement {
             .is_ok_and(|set| members(&set) == 1 && set.is_set(core) == Ok(true))
     }
 
-    /// Goes where the scheduler has it.
-    fn release(&mut self, core: usize, taken: &TakenCores) {
+    /// Goes where the scheduler has it, for so long.
+    fn release(&mut self, core: usize, free: Duration, taken: &TakenCores) {
         let released = self.is_on(core) && sched_setaffinity(Pid::from_raw(0), &self.cores).is_ok();
         taken.give_back(core);
         self.place = match released {
-            true => Place::Free(Instant::now() + self.free),
+            true => Place::Free(Instant::now() + free),
             false => Place::Foreign,
         };
     }
@@ -333,7 +337,7 @@ mod tests {
         on_a_thread(|| {
             let (taken, all) = (TakenCores::default(), cores());
             let mut placement = Placement::new();
-            placement.judge(Neighbour::Brief, &taken);
+            placement.fix(Neighbour::Nobody, &taken);
             let Place::On(first) = placement.place else {
                 assert_eq!(all, 1);
                 return;
@@ -369,8 +373,6 @@ mod tests {
             // As measured: an end of a connection on the vCPU's core, and elsewhere.
             (Neighbour::Brief, period(12, 10, 7, 60)),
             (Neighbour::Nobody, period(16, 16, 16, 4)),
-            // A stream, whose vCPU sleeps most of the time.
-            (Neighbour::Nobody, period(30, 10, 8, 60)),
             // A loop that computes has every other time slice.
             (Neighbour::Computing, period(12, 12, 6, 2)),
             (Neighbour::Nobody, period(10, 10, 7, 20)),
@@ -394,6 +396,29 @@ mod tests {
                 placement.judge(neighbour, &taken);
                 assert_eq!(cores(), all);
             }
+        });
+    }
+
+    #[test]
+    fn one_that_sleeps_most_of_the_time_is_the_schedulers() {
+        on_a_thread(|| {
+            let (taken, all) = (TakenCores::default(), cores());
+            let mut placement = Placement::new();
+            let mut after = |slept, of| {
+                placement.since.at = Instant::now() - Duration::from_millis(of);
+                placement.slept(Duration::from_millis(slept), &taken);
+                (cores(), placement.place)
+            };
+            assert!(
+                matches!(after(70, 100), (_, Place::Free(_))),
+                "it is not fixed"
+            );
+            let (left, _) = after(50, 100);
+            assert_eq!(left, 1);
+            let (left, place) = after(70, 100);
+            assert!(matches!(place, Place::Free(until) if until <= Instant::now()));
+            assert_eq!(left, all);
+            assert!(taken.is_empty());
         });
     }
 
