@@ -7,7 +7,7 @@
 //! longer than a moment, it gives way to that peer, and takes what it brings.
 
 use super::policy::WakePolicy;
-use arca_shared::client::adaptive_poll::{AdaptivePoll, SWITCHED_OUT};
+use arca_shared::client::adaptive_poll::AdaptivePoll;
 use arca_shared::notify::ReadySet;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 pub(crate) struct BusyPoll {
     policy: WakePolicy,
     adaptive: AdaptivePoll,
-    /// What the times given to `adaptive` count from.
-    began: Instant,
     /// The next turn begins without the epoll: its events are already there, or a
     /// guest's answer goes first.
     pub(crate) skip_epoll: bool,
@@ -38,7 +36,6 @@ impl BusyPoll {
         Self {
             policy,
             adaptive: AdaptivePoll::new(nanos(limit)),
-            began: Instant::now(),
             skip_epoll: false,
             hits: 0,
         }
@@ -55,20 +52,12 @@ impl BusyPoll {
     pub(crate) fn poll(&mut self, marks: &ReadySet<'_>, mut network: impl FnMut() -> bool) -> bool {
         let limit = Duration::from_nanos(self.adaptive.poll_budget());
         let began = Instant::now();
-        let mut before = Duration::ZERO;
         loop {
-            let found = self.look(marks);
-            let now = began.elapsed();
-            if nanos(now - before) >= SWITCHED_OUT {
-                self.adaptive
-                    .record_switched_out(nanos(self.began.elapsed()));
-                return found && self.answered();
-            }
-            before = now;
-            if found {
+            if self.look(marks) {
                 self.adaptive.record_hit();
                 return self.answered();
             }
+            let now = began.elapsed();
             if now >= limit {
                 self.adaptive.record_miss();
                 return false;
@@ -104,8 +93,7 @@ impl BusyPoll {
 
     /// Takes note of a sleep that an answer has ended, and that no poll preceded.
     pub(crate) fn slept_for_answer(&mut self, slept: Duration) {
-        let now = self.began.elapsed();
-        self.adaptive.record_sleep(nanos(slept), nanos(now));
+        self.adaptive.record_sleep(nanos(slept));
     }
 }
 

@@ -10,7 +10,7 @@ mod timers;
 
 pub use timer::Timer;
 
-use crate::client::adaptive_poll::{AdaptivePoll, SWITCHED_OUT};
+use crate::client::adaptive_poll::AdaptivePoll;
 use crate::client::hal::Hal;
 use crate::memory::{Arena, ArenaError, ShmOffset};
 use crate::notify::{Counter, NotifyArea, Slot};
@@ -205,9 +205,8 @@ impl Reactor {
                 notify.count(current, Counter::Parks);
                 hal.park(deadline);
                 if limit == Some(0) {
-                    let now = hal.now();
-                    let slept = now.saturating_sub(since);
-                    state.lock().adaptive.record_sleep(slept, now);
+                    let slept = hal.now().saturating_sub(since);
+                    state.lock().adaptive.record_sleep(slept);
                 }
             }
         }
@@ -235,14 +234,8 @@ impl Reactor {
         let nearest = self.timers.nearest();
         let began = hal.now();
         let end = began.saturating_add(limit);
-        let mut before = began;
         loop {
             let now = hal.now();
-            if now.saturating_sub(before) >= SWITCHED_OUT {
-                state.lock().adaptive.record_switched_out(now);
-                return found();
-            }
-            before = now;
             if found() {
                 state.lock().adaptive.record_hit();
                 return true;
