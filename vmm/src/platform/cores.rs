@@ -21,11 +21,6 @@ pub struct TakenCores {
     made_way: Mutex<Option<Instant>>,
 }
 
-/// The bit of a core, if it has one.
-fn bit(core: usize) -> Option<u64> {
-    1_u64.checked_shl(u32::try_from(core).ok()?)
-}
-
 impl TakenCores {
     /// Takes a core, if no other vCPU has it and `most` are not taken yet.
     pub(super) fn take(&self, core: usize, most: usize) -> bool {
@@ -40,6 +35,7 @@ impl TakenCores {
         self.update(|taken| Some(with(taken, next)? & !bit(core)?))
     }
 
+    /// Leaves a core to others.
     pub(super) fn give_back(&self, core: usize) {
         self.update(|taken| Some(taken & !bit(core)?));
     }
@@ -51,8 +47,7 @@ impl TakenCores {
     }
 
     /// Has the calling thread, which is not a vCPU's, leave the core that it is on if a
-    /// vCPU has that. Where it goes from then on is
-    /// the scheduler's.
+    /// vCPU stays there. Where it goes from then on is the scheduler's.
     pub fn make_way(&self) {
         let taken = self.taken.load(Ordering::Relaxed);
         if taken == 0 {
@@ -94,6 +89,11 @@ impl TakenCores {
     pub(super) fn is_empty(&self) -> bool {
         self.taken.load(Ordering::Relaxed) == 0
     }
+}
+
+/// The bit of a core, if it has one.
+fn bit(core: usize) -> Option<u64> {
+    1_u64.checked_shl(u32::try_from(core).ok()?)
 }
 
 /// These cores and that one, if it is not among them.

@@ -37,9 +37,9 @@ const COMPUTING_MAX: u32 = 2;
 const INTERRUPTED: Duration = Duration::from_micros(500);
 /// Percent of all time that a vCPU is awake if it needs a core for itself.
 const AWAKE_PERCENT: u32 = 40;
-/// First time that it is left to the scheduler.
+/// How long it is left to the scheduler then, the first time.
 const FREE_MIN: Duration = Duration::from_millis(100);
-/// First time between changes of place.
+/// How long it stays on a core before it may change to another, the first time.
 const STAY_MIN: Duration = Duration::from_millis(10);
 /// The longest that either becomes by doubling.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub struct Placement {
     free: Duration,
     /// Periods in a row in which somebody else computed on its core.
     computing: u32,
-    /// When it may change places again, and how long after that the next time.
+    /// When it may change to another core, and for how long it stays there then.
     stays_until: Instant,
     stay: Duration,
     since: Usage,
@@ -189,7 +189,7 @@ impl Placement {
     fn judge(&mut self, neighbour: Neighbour, taken: &TakenCores) {
         let now = Instant::now();
         self.computing = match neighbour {
-            Neighbour::Computing => self.computing + 1,
+            Neighbour::Computing => self.computing.saturating_add(1),
             Neighbour::Nobody | Neighbour::Brief => 0,
         };
         match (self.place, neighbour) {
