@@ -31,9 +31,9 @@ pub struct MonitorConfig {
     /// takes a byte now and then holds nothing up for ever.
     pub drain_limit: Duration,
     /// The longest that the monitor polls, before it sleeps, for the answer of a guest
-    /// that was awake when it was notified. It does so while answers come within that
-    /// time, and while nobody else wants the core. Zero is not at all; a millisecond
-    /// is the most.
+    /// that was awake when it was notified. It does so while most answers come within
+    /// that time, and lets others have the core in between. Zero is not at all; a
+    /// millisecond is the most.
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
     /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at

@@ -503,7 +503,11 @@ fn replies_that_are_not_read_hold_requests_back_and_lose_none() {
         {
             ids.push(ids.len() as u32 + 1);
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        // A turn that began after the ring was filled has found it so.
+        let turns = session.handle.stats().epoll_turns;
+        until("a whole turn", || {
+            (session.handle.stats().epoll_turns >= turns + 2).then_some(())
+        });
         served = session.handle.stats().frames_in;
         (served == before).then_some(())
     });

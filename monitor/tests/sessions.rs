@@ -39,6 +39,7 @@ fn the_first_doorbell_ends_polling_and_idling_costs_nothing() {
     until("the monitor to sleep", || {
         session.peer.area.monitor().is_asleep().then_some(())
     });
+    // Nothing is waited for: in so long the slowest ticks would have been 300 turns.
     let before = turns();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(turns(), before);

@@ -293,19 +293,19 @@ mod tests {
         members(&sched_getaffinity(Pid::from_raw(0)).expect("a set"))
     }
 
-    /// On a thread of its own, because it is the thread that is moved.
-    fn on_a_thread(test: impl FnOnce() + Send) {
+    /// On a thread of its own, because it is the thread that is moved: with its placement,
+    /// no core taken, and how many there are.
+    fn on_a_thread(test: impl FnOnce(Placement, &TakenCores, usize) + Send) {
         thread::scope(|scope| {
+            let test = || test(Placement::new(), &TakenCores::default(), cores());
             scope.spawn(test).join().expect("no panic");
         });
     }
 
     #[test]
     fn one_stays_where_it_is_until_somebody_computes_there() {
-        on_a_thread(|| {
-            let (taken, all) = (TakenCores::default(), cores());
-            let mut placement = Placement::new();
-            placement.judge(Neighbour::Nobody, &taken);
+        on_a_thread(|mut placement, taken, all| {
+            placement.judge(Neighbour::Nobody, taken);
             if all == 1 {
                 assert!(matches!(placement.place, Place::Free(_)));
                 return;
@@ -316,17 +316,17 @@ mod tests {
             assert_eq!((cores(), current_core()), (1, Some(core)));
             let (burst, calm) = (Neighbour::Computing, Neighbour::Nobody);
             for neighbour in [calm, burst, calm, burst, calm] {
-                placement.judge(neighbour, &taken);
+                placement.judge(neighbour, taken);
                 assert_eq!(
                     placement.place,
                     Place::On(core),
                     "a burst is not a neighbour"
                 );
             }
-            placement.judge(burst, &taken);
-            placement.judge(burst, &taken);
+            placement.judge(burst, taken);
+            placement.judge(burst, taken);
             assert_eq!(cores(), all, "{placement:?}");
-            placement.judge(calm, &taken);
+            placement.judge(calm, taken);
             assert!(matches!(placement.place, Place::Free(_)), "not at once");
             assert!(taken.is_empty());
         });
@@ -334,26 +334,24 @@ mod tests {
 
     #[test]
     fn one_that_is_interrupted_changes_to_a_core_that_no_vcpu_has() {
-        on_a_thread(|| {
-            let (taken, all) = (TakenCores::default(), cores());
-            let mut placement = Placement::new();
-            placement.fix(Neighbour::Nobody, &taken);
+        on_a_thread(|mut placement, taken, all| {
+            placement.fix(Neighbour::Nobody, taken);
             let Place::On(first) = placement.place else {
                 assert_eq!(all, 1);
                 return;
             };
-            placement.judge(Neighbour::Brief, &taken);
+            placement.judge(Neighbour::Brief, taken);
             let Place::On(second) = placement.place else {
                 panic!("{placement:?}");
             };
             assert_ne!(first, second);
             assert_eq!((cores(), current_core()), (1, Some(second)));
             assert!(!taken.take(second, 64) && taken.take(first, 64));
-            placement.judge(Neighbour::Brief, &taken);
+            placement.judge(Neighbour::Brief, taken);
             assert_eq!(placement.place, Place::On(second), "not again at once");
             if all == 2 {
                 placement.stays_until = Instant::now();
-                placement.judge(Neighbour::Brief, &taken);
+                placement.judge(Neighbour::Brief, taken);
                 assert_eq!(placement.place, Place::On(second), "there is no other");
             }
         });
@@ -386,14 +384,12 @@ mod tests {
 
     #[test]
     fn what_somebody_else_has_set_stays() {
-        on_a_thread(|| {
-            let (taken, all) = (TakenCores::default(), cores());
-            let mut placement = Placement::new();
+        on_a_thread(|mut placement, taken, all| {
             let everywhere = placement.cores;
-            placement.judge(Neighbour::Nobody, &taken);
+            placement.judge(Neighbour::Nobody, taken);
             sched_setaffinity(Pid::from_raw(0), &everywhere).expect("a set");
             for neighbour in [Neighbour::Brief, Neighbour::Computing, Neighbour::Computing] {
-                placement.judge(neighbour, &taken);
+                placement.judge(neighbour, taken);
                 assert_eq!(cores(), all);
             }
         });
@@ -401,12 +397,10 @@ mod tests {
 
     #[test]
     fn one_that_sleeps_most_of_the_time_is_the_schedulers() {
-        on_a_thread(|| {
-            let (taken, all) = (TakenCores::default(), cores());
-            let mut placement = Placement::new();
+        on_a_thread(|mut placement, taken, all| {
             let mut after = |slept, of| {
                 placement.since.at = Instant::now() - Duration::from_millis(of);
-                placement.slept(Duration::from_millis(slept), &taken);
+                placement.slept(Duration::from_millis(slept), taken);
                 (cores(), placement.place)
             };
             assert!(
