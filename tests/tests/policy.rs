@@ -121,9 +121,14 @@ fn an_option_widens_where_it_may_listen() {
 
 #[test]
 fn a_rule_for_one_family_opens_no_other() {
-    let guest = Guest::start(&["--allow-listen", "::/0"], "echo-server", &["0", "::"]);
-    guest.wait_for("listening on [::]:0 is without IPv4; --allow-listen 0.0.0.0:0 would");
-    let port = guest.address().port();
+    // No port that the kernel chooses: another test's IPv4 listener may have its number.
+    let port = free_port();
+    let place = [&*port.to_string(), "::"];
+    let guest = Guest::start(&["--allow-listen", "::/0"], "echo-server", &place);
+    guest.wait_for(&format!(
+        "listening on [::]:{port} is without IPv4; --allow-listen 0.0.0.0:{port} would"
+    ));
+    assert_eq!(guest.address().port(), port);
     speak((Ipv6Addr::LOCALHOST, port).into());
     let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop);
     let refused = refused.map_err(|error| error.kind());
