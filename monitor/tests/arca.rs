@@ -243,6 +243,59 @@ fn sleepers_accept_what_clients_send() {
     world.end();
 }
 
+/// Checks that the peer of an accepted connection is the client of that number.
+fn is_from(stream: &ArcaTcpStream, client: u8) {
+    let mut number = [0];
+    stream.read_exact(&mut number).expect("a number");
+    assert_eq!(number, [client]);
+}
+
+#[test]
+fn one_that_accepts_straight_on_has_them_in_order_and_leaves_the_rest_to_be_reset() {
+    const CLIENTS: u8 = 12;
+    let world = world(Duration::ZERO);
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let listener = world.session.bind(any).expect("binds");
+    let mut clients: Vec<TcpStream> = (0..CLIENTS)
+        .map(|client| {
+            let mut stream = TcpStream::connect(listener.local_addr()).expect("connects");
+            // Of those that are left, some have said nothing that would be unread.
+            if client < CLIENTS / 2 {
+                stream.write_all(&[client]).expect("connected");
+            }
+            stream
+        })
+        .collect();
+    let mut taken: Vec<ArcaTcpStream> = (0..2)
+        .map(|_| listener.accept().expect("accepts").0)
+        .collect();
+    // The second was asked for without a wait: those behind it are asked for ahead.
+    until("all of them to be accepted", || {
+        (world.handle.stats().connections == u64::from(CLIENTS)).then_some(())
+    });
+    taken.push(listener.accept().expect("accepts").0);
+    for (stream, client) in taken.iter().zip(0..) {
+        is_from(stream, client);
+    }
+    drop(listener);
+    // When this is answered, so is what comes before it.
+    taken[0].ttl().expect("a connection");
+    for client in &mut clients[taken.len()..] {
+        client
+            .set_read_timeout(Some(common::DEADLINE))
+            .expect("set");
+        let end = client.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+    }
+    for (stream, client) in taken.iter().zip(&mut clients) {
+        stream.write_all(b"x").expect("connected");
+        client.read_exact(&mut [0]).expect("connected");
+    }
+    assert_eq!(world.handle.stats().connections, taken.len() as u64);
+    drop(taken);
+    world.end();
+}
+
 /// An end whose peer has written "last words" and has then reset the connection.
 fn after_a_reset(world: &World) -> ArcaTcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

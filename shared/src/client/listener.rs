@@ -4,7 +4,7 @@ use super::ArcaTcpStream;
 use super::control_client::{Call, ControlClient, unexpected};
 use crate::errno::Errno;
 use crate::error::Error;
-use crate::protocol::message::{Reply, Request, SocketOption, Target};
+use crate::protocol::message::{Reply, SocketOption, Target};
 use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
@@ -63,10 +63,7 @@ impl ArcaTcpListener {
     }
 
     fn call(&self) -> Call {
-        let request = Request::AcceptFrom {
-            listener_id: self.core.id,
-        };
-        self.core.control.call(request)
+        self.core.control.accept(self.core.id)
     }
 
     fn accepted(&self, reply: &Reply) -> Result<(ArcaTcpStream, SocketAddr), Error> {

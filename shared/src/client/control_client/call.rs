@@ -1,7 +1,7 @@
 //! One request in flight.
 
 use super::ControlClient;
-use super::calls::CallState;
+use super::calls::{CallState, Calls, Unowned};
 use crate::error::Error;
 use crate::protocol::message::{Reply, Request};
 use crate::protocol::task_table::Wait;
@@ -24,21 +24,16 @@ pub(in crate::client) struct Call {
 }
 
 impl ControlClient {
-    /// Sends a request; the future ends with its reply.
+    /// Sends a request; the future ends with its reply. An accept has
+    /// [`ControlClient::accept`].
     pub(in crate::client) fn call(self: &Arc<Self>, request: Request) -> Call {
-        let listener = match request {
-            Request::AcceptFrom { listener_id } => Some(listener_id),
-            _ => None,
-        };
         let wait = match request {
-            Request::AcceptFrom { listener_id } => Wait::Accept(listener_id),
             Request::ConnectTo(_) | Request::ConnectName { .. } => Wait::Connect,
             _ => Wait::Reply(request.code()),
         };
         let cancels = matches!(
             request,
-            Request::AcceptFrom { .. }
-                | Request::ConnectTo(_)
+            Request::ConnectTo(_)
                 | Request::ConnectName { .. }
                 | Request::Resolve { .. }
                 | Request::AwaitSignal { .. }
@@ -47,24 +42,16 @@ impl ControlClient {
         if calls.ended.is_some() {
             return self.unsent(None);
         }
-        if let Some(listener) = listener
-            && let Some(reply) = calls.take_unclaimed(listener)
-        {
-            return self.unsent(Some(reply));
-        }
         if let Request::AwaitSignal { signals } = request
             && let Some(signal) = calls.take_signal(signals)
         {
             return self.unsent(Some(Reply::SignalCame { signal }));
         }
         let id = calls.fresh_id();
-        let waker = None;
+        let (waker, listener) = (None, None);
         let state = CallState::Waiting { waker, listener };
         calls.live.insert(id, state);
-        // Requests are sent in the order of their ids.
-        let sender = self.sender.lock();
-        drop(calls);
-        self.send(sender, request.to_frame(id));
+        self.send_in_order(calls, [request.to_frame(id)]);
         Call {
             control: self.clone(),
             id,
@@ -74,8 +61,24 @@ impl ControlClient {
         }
     }
 
+    /// A call whose request, an accept on that listener, is in flight or about to be sent.
+    pub(super) fn accept_call(self: &Arc<Self>, calls: &mut Calls, id: u32, listener: u32) -> Call {
+        let state = CallState::Waiting {
+            waker: None,
+            listener: Some(listener),
+        };
+        calls.live.insert(id, state);
+        Call {
+            control: self.clone(),
+            id,
+            wait: Wait::Accept(listener),
+            cancels: true,
+            ready: None,
+        }
+    }
+
     /// A call that needs no request: its answer is there, or the session is over.
-    fn unsent(self: &Arc<Self>, ready: Option<Reply>) -> Call {
+    pub(super) fn unsent(self: &Arc<Self>, ready: Option<Reply>) -> Call {
         Call {
             control: self.clone(),
             // No request in flight has it: without an answer the first poll finds
@@ -102,15 +105,18 @@ impl Future for Call {
     type Output = Result<Reply, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(reply) = self.ready.take() {
+        let ready = self.ready.take();
+        let mut calls = self.control.calls.lock();
+        if let Some(reply) = ready {
+            calls.given(&reply, self.control.reactor.moment());
             return Poll::Ready(Ok(reply));
         }
-        let mut calls = self.control.calls.lock();
         let ended = calls.ended;
         match calls.live.get_mut(&self.id) {
             Some(CallState::Answered(reply)) => {
                 let reply = *reply;
                 calls.live.remove(&self.id);
+                calls.given(&reply, self.control.reactor.moment());
                 Poll::Ready(Ok(reply))
             }
             Some(CallState::Waiting { waker, .. }) => match ended {
@@ -146,7 +152,7 @@ impl Drop for Call {
             }
             CallState::Waiting { .. } => {
                 let ended = calls.ended.is_some();
-                calls.abandoned.insert(self.id);
+                calls.unowned.insert(self.id, Unowned::Abandoned);
                 drop(calls);
                 if self.cancels && !ended {
                     self.control.send_cancel(self.id);

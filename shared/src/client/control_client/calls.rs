@@ -1,8 +1,9 @@
 //! The requests in flight, and what is kept for those to come.
 
+use super::accepts::Accepts;
 use crate::error::Error;
-use crate::protocol::message::Reply;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::protocol::message::{ConnectionReady, Reply};
+use alloc::collections::BTreeMap;
 use core::task::Waker;
 
 /// Every request that was made and is not done with.
@@ -11,13 +12,10 @@ pub(super) struct Calls {
     pub(super) last_id: u32,
     /// Requests whose future is alive.
     pub(super) live: BTreeMap<u32, CallState>,
-    /// Requests whose own reply is still to come, and is nobody's: the future is
-    /// gone, or got another's reply.
-    pub(super) abandoned: BTreeSet<u32>,
+    /// Requests whose reply is still to come, and is no future's.
+    pub(super) unowned: BTreeMap<u32, Unowned>,
     /// Listeners that are open.
-    pub(super) listeners: BTreeSet<u32>,
-    /// Connections accepted for nobody, by open listener.
-    pub(super) unclaimed: BTreeMap<u32, VecDeque<Reply>>,
+    pub(super) listeners: BTreeMap<u32, Accepts>,
     /// Signals that came for nobody: bit n stands for signal n.
     pub(super) signals: u32,
     /// Why the session is over, once it is.
@@ -35,6 +33,17 @@ pub(super) enum CallState {
     Answered(Reply),
 }
 
+/// Why a reply is no future's.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unowned {
+    /// The future is gone, or got another's reply.
+    Abandoned,
+    /// It is one to an accept on that listener, which was sent ahead.
+    Ahead(u32),
+    /// With it, the close of that connection will be a reset.
+    Reset(ConnectionReady),
+}
+
 impl Calls {
     /// An id that no request in flight has: the next after the last one, around
     /// 0, which is for requests whose reply says nothing that matters.
@@ -42,20 +51,10 @@ impl Calls {
         loop {
             self.last_id = self.last_id.wrapping_add(1).max(1);
             let id = self.last_id;
-            if !self.live.contains_key(&id) && !self.abandoned.contains(&id) {
+            if !self.live.contains_key(&id) && !self.unowned.contains_key(&id) {
                 return id;
             }
         }
-    }
-
-    /// A connection that is kept for the next accept of that listener.
-    pub(super) fn take_unclaimed(&mut self, listener: u32) -> Option<Reply> {
-        let unclaimed = self.unclaimed.get_mut(&listener)?;
-        let reply = unclaimed.pop_front();
-        if unclaimed.is_empty() {
-            self.unclaimed.remove(&listener);
-        }
-        reply
     }
 
     /// A signal of those that came for nobody.
@@ -64,26 +63,5 @@ impl Calls {
         let signal = (there != 0).then(|| there.trailing_zeros() as u8)?;
         self.signals &= !(1 << signal);
         Some(signal)
-    }
-
-    /// Gives an accepted connection whose accept is gone to the oldest other
-    /// accept of that listener, which is then abandoned on the monitor's side:
-    /// its id, and whom to wake. Kept for the next accept if there is none.
-    pub(super) fn redirect(&mut self, wanted: u32, reply: Reply) -> Option<(u32, Option<Waker>)> {
-        let oldest = self.live.iter_mut().find_map(|(&id, state)| match state {
-            CallState::Waiting { waker, listener } if *listener == Some(wanted) => {
-                let waker = waker.take();
-                *state = CallState::Answered(reply);
-                Some((id, waker))
-            }
-            _ => None,
-        });
-        match oldest {
-            Some((id, _)) => {
-                self.abandoned.insert(id);
-            }
-            None => self.unclaimed.entry(wanted).or_default().push_back(reply),
-        }
-        oldest
     }
 }

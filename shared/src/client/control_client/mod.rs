@@ -7,6 +7,7 @@
 //! was accepted goes to another accept of that listener, or is kept for the next;
 //! one that was connected is closed.
 
+mod accepts;
 mod call;
 mod calls;
 mod options;
@@ -26,7 +27,7 @@ use crate::protocol::message::{ConnectionReady, Reply, Request};
 use crate::ring::{ArenaRing, Consumer};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use calls::{CallState, Calls};
+use calls::{CallState, Calls, Unowned};
 use core::task::Waker;
 use sender::Sender;
 use spin::{Mutex, MutexGuard};
@@ -124,10 +125,15 @@ impl ControlClient {
     /// Gives a reply to its call.
     fn answer(&self, id: u32, reply: Reply) {
         let mut calls = self.calls.lock();
-        if calls.abandoned.remove(&id) {
+        if let Some(unowned) = calls.unowned.remove(&id) {
+            if let Unowned::Ahead(listener) = unowned {
+                calls.ahead_answered(id, listener);
+            }
             drop(calls);
-            self.dispose(reply);
-            return;
+            return match unowned {
+                Unowned::Abandoned | Unowned::Ahead(_) => self.dispose(reply),
+                Unowned::Reset(ready) => self.close_unused(&ready),
+            };
         }
         // A reply to nothing that was asked is dropped.
         if let Some(state) = calls.live.get_mut(&id) {
@@ -142,19 +148,7 @@ impl ControlClient {
     /// Puts a reply that nobody waits for to use, or undoes what it reports.
     fn dispose(&self, reply: Reply) {
         match reply {
-            Reply::Accepted { ready, .. } => {
-                let mut calls = self.calls.lock();
-                if !calls.listeners.contains(&ready.listener_id) {
-                    drop(calls);
-                    return self.close_unused(&ready);
-                }
-                let redirected = calls.redirect(ready.listener_id, reply);
-                drop(calls);
-                if let Some((id, waker)) = redirected {
-                    self.send_cancel(id);
-                    waker.into_iter().for_each(Waker::wake);
-                }
-            }
+            Reply::Accepted { ready, .. } => self.hand_over(&ready, reply),
             Reply::Connected { ready, .. } => self.close_unused(&ready),
             Reply::Listening { listener_id, .. } => {
                 self.send_unanswered(&Request::CloseListener { listener_id })
@@ -193,39 +187,27 @@ impl ControlClient {
     /// Sends a request whose reply says nothing that matters: it carries id 0,
     /// which no call of ours has.
     fn send_unanswered(&self, request: &Request) {
-        self.send(self.sender.lock(), request.to_frame(0));
+        self.send(self.sender.lock(), [request.to_frame(0)]);
     }
 
-    fn send(&self, mut sender: MutexGuard<'_, Sender>, frame: Frame) {
-        let sent = sender.send(frame);
+    /// Sends frames, and lets go of the calls: frames lie in the ring in the order in
+    /// which their ids were given.
+    fn send_in_order(&self, calls: MutexGuard<'_, Calls>, frames: impl IntoIterator<Item = Frame>) {
+        let sender = self.sender.lock();
+        drop(calls);
+        self.send(sender, frames);
+    }
+
+    fn send(&self, mut sender: MutexGuard<'_, Sender>, frames: impl IntoIterator<Item = Frame>) {
+        let mut frames = frames.into_iter().peekable();
+        if frames.peek().is_none() {
+            return;
+        }
+        let sent = frames.try_for_each(|frame| sender.send(frame));
         drop(sender);
         match sent {
             Ok(()) => self.reactor.notify_monitor(self.slot),
             Err(invalid) => self.end(invalid.into()),
-        }
-    }
-
-    /// Takes note of a listener that is open.
-    pub(super) fn open_listener(&self, listener: u32) {
-        self.calls.lock().listeners.insert(listener);
-    }
-
-    /// Closes a listener, and what is kept for it.
-    pub(super) fn close_listener(&self, listener: u32) {
-        let mut calls = self.calls.lock();
-        calls.listeners.remove(&listener);
-        let unclaimed = calls.unclaimed.remove(&listener);
-        let ended = calls.ended.is_some();
-        drop(calls);
-        if !ended {
-            self.send_unanswered(&Request::CloseListener {
-                listener_id: listener,
-            });
-        }
-        for reply in unclaimed.into_iter().flatten() {
-            if let Reply::Accepted { ready, .. } = reply {
-                self.close_unused(&ready);
-            }
         }
     }
 }

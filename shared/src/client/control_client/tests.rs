@@ -1,5 +1,7 @@
 //! Tests of calls and their replies, against a monitor that the test plays.
 
+mod accepts;
+
 use super::*;
 use crate::errno::Errno;
 use crate::protocol::message::{Target, code};
@@ -118,7 +120,10 @@ fn a_number_in_use_is_not_used_again() {
 /// The requests that follow when a call of `request` is dropped.
 fn dropped(request: Request) -> Vec<(u32, Request)> {
     let (peer, control) = control();
-    let call = control.call(request);
+    let call = match request {
+        Request::AcceptFrom { listener_id } => control.accept(listener_id),
+        other => control.call(other),
+    };
     assert_eq!(peer.requests(), [(1, request)]);
     peer.take_marks();
     drop(call);
@@ -184,7 +189,7 @@ fn a_signal_that_came_for_nobody_is_the_next_ones() {
 #[test]
 fn a_call_may_be_given_up_and_is_still_answered() {
     let (peer, control) = control();
-    let mut call = control.call(accept());
+    let mut call = control.accept(5);
     peer.requests();
     peer.take_marks();
     call.cancel();
@@ -256,125 +261,10 @@ fn a_reply_without_consequences_needs_nobody() {
     assert_eq!(peer.request().0, 1);
 }
 
-#[test]
-fn an_accepted_connection_of_a_closed_listener_is_closed() {
-    let (peer, control) = control();
-    let (place, mut end) = peer.pipe(64);
-    drop(control.call(accept()));
-    peer.reply(1, Peer::accepted(5, place));
-    peer.reactor.turn();
-    assert!(is_closed(&mut end));
-}
-
-#[test]
-fn an_accepted_connection_goes_to_the_oldest_other_accept() {
-    let (peer, control) = control();
-    control.open_listener(5);
-    let (place, mut end) = peer.pipe(64);
-    let first = control.call(accept());
-    let _other = control.call(Request::AcceptFrom { listener_id: 6 });
-    let mut second = control.call(accept());
-    let mut third = control.call(accept());
-    let wakes = Arc::new(Wakes::default());
-    assert!(wakes.poll(&mut second).is_pending());
-    assert!(poll(&mut third).is_pending());
-    peer.requests();
-    drop(first);
-    peer.reply(1, Peer::accepted(5, place));
-    peer.reactor.turn();
-    assert_eq!(
-        peer.requests(),
-        [
-            (0, Request::Cancel { request_id: 1 }),
-            (0, Request::Cancel { request_id: 3 }),
-        ]
-    );
-    assert_eq!(wakes.count(), 1);
-    assert_eq!(poll(&mut second), Poll::Ready(Ok(Peer::accepted(5, place))));
-    assert!(poll(&mut third).is_pending());
-    assert!(!is_closed(&mut end));
-    // The reply to the second's own request is nobody's.
-    peer.reply(3, Reply::AcceptErr(Errno::ECANCELED));
-    peer.reactor.turn();
-    assert!(poll(&mut third).is_pending());
-    // And its number is used no more, for it is still to come only once.
-    assert!(control.calls.lock().abandoned.is_empty());
-}
-
-#[test]
-fn an_accepted_connection_is_kept_for_the_next_accept() {
-    let (peer, control) = control();
-    control.open_listener(5);
-    let pipes: Vec<_> = (0..2).map(|_| peer.pipe(64).0).collect();
-    for _ in &pipes {
-        drop(control.call(accept()));
-    }
-    peer.requests();
-    for (id, place) in (1..).zip(&pipes) {
-        peer.reply(id, Peer::accepted(5, *place));
-    }
-    peer.reactor.turn();
-    let mut other = control.call(Request::AcceptFrom { listener_id: 6 });
-    assert!(poll(&mut other).is_pending());
-    assert_eq!(peer.requests().len(), 1);
-    for place in &pipes {
-        let mut call = control.call(accept());
-        assert_eq!(poll(&mut call), Poll::Ready(Ok(Peer::accepted(5, *place))));
-    }
-    assert_eq!(peer.requests(), [], "nothing had to be asked");
-    let mut call = control.call(accept());
-    assert!(poll(&mut call).is_pending());
-    assert_eq!(peer.requests().len(), 1);
-}
-
-#[test]
-fn a_kept_connection_that_is_taken_and_not_used_is_kept_again() {
-    let (peer, control) = control();
-    control.open_listener(5);
-    let (place, mut end) = peer.pipe(64);
-    drop(control.call(accept()));
-    peer.reply(1, Peer::accepted(5, place));
-    peer.reactor.turn();
-    peer.requests();
-    let taken = control.call(accept());
-    taken.cancel();
-    assert_eq!(peer.requests(), [], "it has no number to cancel");
-    drop(taken);
-    assert!(!is_closed(&mut end));
-    let mut call = control.call(accept());
-    assert_eq!(poll(&mut call), Poll::Ready(Ok(Peer::accepted(5, place))));
-}
-
-#[test]
-fn a_listener_that_closes_closes_what_was_kept_for_it() {
-    let (peer, control) = control();
-    control.open_listener(5);
-    control.open_listener(6);
-    let mut pipes: Vec<_> = (0..2).map(|_| peer.pipe(64)).collect();
-    for (listener_id, (place, _)) in (5..).zip(&pipes) {
-        drop(control.call(Request::AcceptFrom { listener_id }));
-        peer.reply(listener_id - 4, Peer::accepted(listener_id, *place));
-    }
-    peer.reactor.turn();
-    peer.requests();
-    peer.take_marks();
-    control.close_listener(5);
-    let close = Request::CloseListener { listener_id: 5 };
-    assert_eq!(peer.requests(), [(0, close)]);
-    assert!(is_closed(&mut pipes[0].1));
-    assert!(!is_closed(&mut pipes[1].1));
-    // What is accepted for it from now on is closed too.
-    let (place, mut end) = peer.pipe(64);
-    drop(control.call(accept()));
-    peer.reply(3, Peer::accepted(5, place));
-    peer.reactor.turn();
-    assert!(is_closed(&mut end));
-}
-
 /// What every call says, one that waited and one made later, after `end`.
 fn ended(end: impl FnOnce(&Arc<Peer>)) -> Error {
     let (peer, control) = control();
-    let mut call = control.call(accept());
+    let mut call = control.accept(5);
     let wakes = Arc::new(Wakes::default());
     assert!(wakes.poll(&mut call).is_pending());
     peer.requests();
@@ -385,7 +275,7 @@ fn ended(end: impl FnOnce(&Arc<Peer>)) -> Error {
     let Poll::Ready(Err(error)) = poll(&mut call) else {
         panic!("the session has ended");
     };
-    let mut later = control.call(accept());
+    let mut later = control.accept(5);
     assert_eq!(poll(&mut later), Poll::Ready(Err(error)));
     later.cancel();
     control.open_listener(5);

@@ -51,6 +51,13 @@ struct PollState {
     skip: bool,
 }
 
+/// See [`Reactor::moment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    sleeper: usize,
+    turn: u32,
+}
+
 impl Reactor {
     /// A reactor for `sleepers` sleepers (at most [`MAX_VCPUS`]) over the
     /// notification area at `notify_offset`.
@@ -130,6 +137,15 @@ impl Reactor {
         notify.count(self.current(), counter);
     }
 
+    /// The moment that it is for the current sleeper: the same until its next
+    /// [`Reactor::turn`], which it takes before anything that it waits for.
+    pub fn moment(&self) -> Moment {
+        let sleeper = self.current();
+        // Relaxed: as in `turn`.
+        let turn = self.parkers[sleeper].turns.load(Ordering::Relaxed);
+        Moment { sleeper, turn }
+    }
+
     /// Takes the slots that are ready and calls their handlers, then wakes the
     /// timers that are due. Says whether there was anything.
     ///
@@ -138,9 +154,13 @@ impl Reactor {
     pub fn turn(&self) -> bool {
         let mut any = false;
         let ready = self.shared.notify.to_guest();
-        let turning = &self.parkers[self.current()].turning;
-        // Relaxed, here and below: only the sleeper itself uses it.
+        let Parker { turning, turns, .. } = &*self.parkers[self.current()];
+        // Relaxed, here and below: only the sleeper itself uses them.
         turning.store(true, Ordering::Relaxed);
+        turns.store(
+            turns.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
         if ready.any() {
             ready.take(|slot| {
                 let handler = self.handlers.lock().get(&slot).cloned();

@@ -4,7 +4,7 @@ use crate::client::hal::Hal;
 use crate::notify::NotifyArea;
 use alloc::sync::Arc;
 use alloc::task::Wake;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What reactor and wakers share: where sleep flags are, and how to wake.
 pub(super) struct Shared {
@@ -23,6 +23,8 @@ pub(super) struct Parker {
     pub(super) until: AtomicU64,
     /// It takes marks now, and does next what that queues.
     pub(super) turning: AtomicBool,
+    /// Turns that it has taken, around 0.
+    pub(super) turns: AtomicU32,
 }
 
 impl Parker {
@@ -33,6 +35,7 @@ impl Parker {
             woken: AtomicBool::new(false),
             until: AtomicU64::new(u64::MAX),
             turning: AtomicBool::new(false),
+            turns: AtomicU32::new(0),
         }
     }
 }

@@ -197,6 +197,8 @@ fn a_listener_gives_what_comes_in() {
         assert_eq!(from, remote());
         assert_eq!(stream.peer_addr(), remote());
         assert_eq!(stream.shm_offset().0, place.shm_offset);
+        // It waits before it asks for the next.
+        session.reactor().turn();
     };
     (0..4).for_each(next);
     for (reply, error) in [
@@ -236,6 +238,7 @@ fn an_accept_that_may_not_wait_is_cancelled_at_once() {
             _ => Ok(remote()),
         };
         assert_eq!(accepted, expected);
+        session.reactor().turn();
     }
     listener.set_nonblocking(false);
     answer(
