@@ -37,7 +37,7 @@ pub struct MonitorConfig {
     pub busy_poll: Duration,
     /// Bytes that a connection may move in each direction before others have
     /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at
-    /// least.
+    /// least. Where there are many connections, their rings hold less than that.
     pub turn_budget: usize,
 }
 
@@ -74,7 +74,7 @@ impl Default for MonitorConfig {
             drain: Duration::from_secs(5),
             drain_limit: Duration::from_secs(60),
             busy_poll: Duration::from_micros(25),
-            turn_budget: 256 << 10,
+            turn_budget: 512 << 10,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From TCP to Arca.
 
-use super::{CHUNK, Connection, Leaving, spent};
+use super::{Connection, Leaving, RECEIVE_MAX, spent};
 use crate::relay::Relay;
 use crate::sys;
 use crate::trace::{Direction, TraceKind};
@@ -68,7 +68,10 @@ impl Connection {
             if budget == 0 {
                 return Ok(true);
             }
-            let room = self.to_arca.room_parts(budget.min(CHUNK))?.in_one(PIECE);
+            let room = self
+                .to_arca
+                .room_parts(budget.min(RECEIVE_MAX))?
+                .in_one(PIECE);
             if room.is_empty() {
                 if self.to_arca.arm_room(1)? == Arm::Armed {
                     relay.stats.ring_full += 1;

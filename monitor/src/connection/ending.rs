@@ -1,6 +1,6 @@
 //! The ways in which a connection ends that concern both directions.
 
-use super::{CHUNK, Connection, Downlink, Uplink};
+use super::{Connection, Downlink, SEND_MAX, Uplink};
 use crate::relay::Relay;
 use crate::sys;
 use crate::trace::{Direction, TraceKind};
@@ -88,7 +88,7 @@ impl Connection {
                 _ => 0,
             };
             while left > 0 {
-                let data = self.from_arca.data_parts(left.min(CHUNK))?;
+                let data = self.from_arca.data_parts(left.min(SEND_MAX))?;
                 match sys::send(&socket, &data) {
                     Ok(len) => {
                         if let Some(tracer) = &mut relay.tracer {

@@ -61,9 +61,13 @@ use arca_shared::ring::{ArenaRing, Consumer, InvalidCursor, Producer};
 use nix::sys::epoll::EpollFlags;
 use socket2::Socket;
 
-/// Most bytes that one system call moves: what one side does with a chunk, the
-/// other can already do with the one before.
-const CHUNK: usize = 128 << 10;
+/// Most bytes that one send moves. Each send wakes the peer and may set a timer of the
+/// kernel's, both of which cost as much as copying tens of KiB. So it takes a quarter of
+/// the largest ring, and the guest goes on writing into the rest.
+const SEND_MAX: usize = 512 << 10;
+/// Most bytes that one receive moves: what the guest does with them, it can do while the
+/// next are received.
+const RECEIVE_MAX: usize = 128 << 10;
 
 /// Bytes of its budget that a call costs a connection, however few it moved: whoever
 /// gives or takes a byte at a time has no more calls in a turn than others.

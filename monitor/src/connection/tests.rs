@@ -447,7 +447,13 @@ fn an_arca_that_is_gone_has_closed_both_ends() {
 #[test]
 fn a_turn_is_bounded_in_calls() {
     let whole = 256 << 10;
-    for (len, calls) in [(0, 64), (1, 64), (CALL, 64), (CHUNK, 2), (usize::MAX, 1)] {
+    for (len, calls) in [
+        (0, 64),
+        (1, 64),
+        (CALL, 64),
+        (RECEIVE_MAX, 2),
+        (usize::MAX, 1),
+    ] {
         let left = std::iter::successors(Some(whole), |&budget| Some(spent(budget, len)));
         let made = left.take_while(|&budget| budget > 0).count();
         assert_eq!(made, calls, "{len}");

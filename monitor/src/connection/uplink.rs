@@ -1,6 +1,6 @@
 //! From Arca to TCP.
 
-use super::{CHUNK, Connection, spent};
+use super::{Connection, SEND_MAX, spent};
 use crate::relay::Relay;
 use crate::sys;
 use crate::trace::{Direction, TraceKind};
@@ -78,10 +78,10 @@ impl Connection {
                 Uplink::Open => {}
             }
             // Not the last few bytes of it: they would be a segment of their own.
-            if budget < (CHUNK / 2).min(relay.budget.div_ceil(2)) {
+            if budget < (SEND_MAX / 2).min(relay.budget.div_ceil(2)) {
                 return Ok(true);
             }
-            let data = self.from_arca.data_parts(budget.min(CHUNK))?;
+            let data = self.from_arca.data_parts(budget.min(SEND_MAX))?;
             if data.is_empty() {
                 if self.is_drained()? {
                     // Arca may have closed both ends since this turn began: that is
