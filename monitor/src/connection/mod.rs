@@ -62,8 +62,9 @@ use nix::sys::epoll::EpollFlags;
 use socket2::Socket;
 
 /// Most bytes that one send moves. Each send wakes the peer and may set a timer of the
-/// kernel's, both of which cost as much as copying tens of KiB. So it takes a quarter of
-/// the largest ring, and the guest goes on writing into the rest.
+/// kernel's, both of which cost as much as copying tens of KiB. It is a quarter of the
+/// largest ring, so that the guest goes on writing into the rest; where there are many
+/// connections, it is all of a ring, and the guest goes on with another.
 const SEND_MAX: usize = 512 << 10;
 /// Most bytes that one receive moves: what the guest does with them, it can do while the
 /// next are received.

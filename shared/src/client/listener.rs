@@ -12,8 +12,10 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A listening socket on the host, used from Arca. Dropping its last handle closes it:
-/// accepts that wait end with EBADF, and connections that were not accepted are
-/// reset by the host's kernel.
+/// accepts that wait end with EBADF, and connections that were not accepted are reset.
+///
+/// A program that waits for nothing between one accept and the next has up to 16
+/// connections taken from the kernel's backlog ahead.
 ///
 /// ```
 /// use arca_shared::error::Error;

@@ -4,24 +4,47 @@
 //! With only that one request in flight, each connection costs a round trip to the
 //! monitor, and a bunch of them as many as it has members. So requests are sent ahead
 //! for such a program. A connection that comes for one of them is kept here, as the
-//! kernel's backlog would have kept it, for the next accept.
+//! kernel's backlog would have kept it, for the next accept. Once something is short that these may
+//! have taken, no more are sent ahead in the session.
 
 use super::calls::{CallState, Calls, Unowned};
 use super::{Call, ControlClient};
+use crate::client::PipeEnd;
 use crate::client::reactor::Moment;
-use crate::protocol::message::{ConnectionReady, Reply, Request, SocketOption, Target};
+use crate::errno::Errno;
+use crate::protocol::frame::Frame;
+use crate::protocol::message::{ConnectionReady, Reply, Request};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Waker;
+use spin::MutexGuard;
 
 /// Most connections of a listener that are asked for ahead, or kept.
 const AHEAD_MAX: usize = 16;
 /// With no more than so many of them left, others are asked for, all with one mark.
 const AHEAD_LOW: usize = AHEAD_MAX / 2;
-/// Most requests that are ahead on all listeners: a monitor lets 4,096 accepts wait, if
-/// its user has not said otherwise.
+/// Most of them on all listeners: a monitor lets 4,096 accepts wait, if its user has not
+/// said otherwise.
 const AHEAD_MAX_OF_ALL: usize = 512;
+
+/// Whether accepts are sent ahead in a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// None was yet.
+    #[default]
+    No,
+    Yes,
+    /// No more: something was short, which those that are ahead or kept may have taken.
+    NoMore,
+}
+
+/// How old a connection is beside those that are kept for the same listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Oldest,
+    Newest,
+}
 
 /// What an open listener has besides the accepts that wait on it.
 #[derive(Debug, Default)]
@@ -32,6 +55,24 @@ pub(super) struct Accepts {
     ahead: VecDeque<u32>,
     /// When the program was last given a connection.
     given: Option<Moment>,
+}
+
+impl Accepts {
+    /// How many come before another has to be asked for.
+    fn left(&self) -> usize {
+        self.kept.len() + self.ahead.len()
+    }
+}
+
+/// Whether a request was refused for want of something that accepts may have taken: places
+/// for requests that wait, connections, or the arena.
+pub(super) fn is_shortage(reply: &Reply) -> bool {
+    match reply {
+        Reply::AcceptErr(errno) | Reply::ConnectErr(errno) | Reply::Failed(errno) => {
+            matches!(*errno, Errno::EAGAIN | Errno::ENFILE | Errno::ENOBUFS)
+        }
+        _ => false,
+    }
 }
 
 /// What an accept begins with.
@@ -77,8 +118,15 @@ impl ControlClient {
     }
 
     /// Puts a connection that was accepted for nobody to use.
-    pub(super) fn hand_over(&self, ready: &ConnectionReady, reply: Reply) {
-        let recipient = self.calls.lock().recipient(ready.listener_id, reply);
+    pub(super) fn hand_over(
+        &self,
+        mut calls: MutexGuard<'_, Calls>,
+        ready: &ConnectionReady,
+        reply: Reply,
+        age: Age,
+    ) {
+        let recipient = calls.recipient(ready.listener_id, reply, age);
+        drop(calls);
         match recipient {
             Recipient::Waiting(id, waker) => {
                 self.send_cancel(id);
@@ -92,19 +140,10 @@ impl ControlClient {
     /// Closes a connection that nobody has accepted with a reset, as the kernel does with
     /// those in the backlog of a listener that closes.
     fn reset(&self, ready: &ConnectionReady) {
-        let mut calls = self.calls.lock();
-        if calls.ended.is_some() {
-            return;
+        // A place that cannot be one is the monitor's fault, and nothing is lost with it.
+        if let Ok(end) = PipeEnd::join(&self.reactor, ready.pipe) {
+            end.abort();
         }
-        let id = calls.fresh_id();
-        calls.unowned.insert(id, Unowned::Reset(*ready));
-        // On, and no second: see section 4 of PROTOCOL.md.
-        let no_linger = Request::SetOption {
-            target: Target::Connection(ready.connection_id),
-            option: SocketOption::Linger as u8,
-            value: 1,
-        };
-        self.send_in_order(calls, [no_linger.to_frame(id)]);
     }
 
     /// Takes note of a listener that is open.
@@ -160,11 +199,12 @@ impl Calls {
         let Some(accepts) = self.listeners.get(&listener) else {
             return Vec::new();
         };
-        let left = accepts.kept.len() + accepts.ahead.len();
-        if accepts.given != Some(now) || left > AHEAD_LOW {
+        let left = accepts.left();
+        if accepts.given != Some(now) || left > AHEAD_LOW || self.ahead == Ahead::NoMore {
             return Vec::new();
         }
-        let of_all: usize = self.listeners.values().map(|l| l.ahead.len()).sum();
+        self.ahead = Ahead::Yes;
+        let of_all: usize = self.listeners.values().map(Accepts::left).sum();
         let more = (AHEAD_MAX - left).min(AHEAD_MAX_OF_ALL.saturating_sub(of_all));
         let ids = (0..more).map(|_| {
             let id = self.fresh_id();
@@ -187,15 +227,44 @@ impl Calls {
         }
     }
 
-    /// Takes note that a request which was sent ahead has its reply.
-    pub(super) fn ahead_answered(&mut self, id: u32, listener: u32) {
-        if let Some(accepts) = self.listeners.get_mut(&listener) {
+    /// Takes a request out of those whose reply is no future's, because it has come;
+    /// whether it was one.
+    pub(super) fn take_unowned(&mut self, id: u32) -> bool {
+        let unowned = self.unowned.remove(&id);
+        if let Some(Unowned::Ahead(listener)) = unowned
+            && let Some(accepts) = self.listeners.get_mut(&listener)
+        {
             accepts.ahead.retain(|&ahead| ahead != id);
         }
+        unowned.is_some()
+    }
+
+    /// Sends no more accepts ahead, after a reply that says that something is short: the
+    /// frames that give up those in flight, and then ask once more if it was the reply to
+    /// an accept that waits. `None` if none was ever sent ahead, or that is over already.
+    pub(super) fn fall_back(&mut self, id: u32, reply: &Reply) -> Option<Vec<Frame>> {
+        if self.ahead != Ahead::Yes {
+            return None;
+        }
+        self.ahead = Ahead::NoMore;
+        let mut frames = Vec::new();
+        for accepts in self.listeners.values_mut() {
+            for request_id in accepts.ahead.drain(..) {
+                self.unowned.insert(request_id, Unowned::Abandoned);
+                frames.push(Request::Cancel { request_id }.to_frame(0));
+            }
+        }
+        if let Some(CallState::Waiting { listener, .. }) = self.live.get(&id)
+            && let Some(listener_id) = *listener
+            && matches!(reply, Reply::AcceptErr(_))
+        {
+            frames.push(Request::AcceptFrom { listener_id }.to_frame(id));
+        }
+        Some(frames)
     }
 
     /// Decides who gets a connection that was accepted for nobody.
-    fn recipient(&mut self, wanted: u32, reply: Reply) -> Recipient {
+    fn recipient(&mut self, wanted: u32, reply: Reply, age: Age) -> Recipient {
         let Some(accepts) = self.listeners.get_mut(&wanted) else {
             return Recipient::Nobody;
         };
@@ -213,7 +282,10 @@ impl Calls {
                 Recipient::Waiting(id, waker)
             }
             None => {
-                accepts.kept.push_back(reply);
+                match age {
+                    Age::Oldest => accepts.kept.push_front(reply),
+                    Age::Newest => accepts.kept.push_back(reply),
+                }
                 Recipient::Next
             }
         }

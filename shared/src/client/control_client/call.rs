@@ -1,6 +1,7 @@
 //! One request in flight.
 
 use super::ControlClient;
+use super::accepts::Age;
 use super::calls::{CallState, Calls, Unowned};
 use crate::error::Error;
 use crate::protocol::message::{Reply, Request};
@@ -136,20 +137,17 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(reply) = self.ready.take() {
-            // Another's connection, taken and not used.
-            self.control.dispose(reply);
-            return;
-        }
+        let ready = self.ready.take();
         let mut calls = self.control.calls.lock();
+        if let Some(reply) = ready {
+            // One that was kept, taken and not used.
+            return self.control.dispose(calls, reply, Age::Oldest);
+        }
         let Some(state) = calls.live.remove(&self.id) else {
             return;
         };
         match state {
-            CallState::Answered(reply) => {
-                drop(calls);
-                self.control.dispose(reply);
-            }
+            CallState::Answered(reply) => self.control.dispose(calls, reply, Age::Oldest),
             CallState::Waiting { .. } => {
                 let ended = calls.ended.is_some();
                 calls.unowned.insert(self.id, Unowned::Abandoned);

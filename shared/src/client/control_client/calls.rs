@@ -1,8 +1,8 @@
 //! The requests in flight, and what is kept for those to come.
 
-use super::accepts::Accepts;
+use super::accepts::{Accepts, Ahead};
 use crate::error::Error;
-use crate::protocol::message::{ConnectionReady, Reply};
+use crate::protocol::message::Reply;
 use alloc::collections::BTreeMap;
 use core::task::Waker;
 
@@ -16,6 +16,8 @@ pub(super) struct Calls {
     pub(super) unowned: BTreeMap<u32, Unowned>,
     /// Listeners that are open.
     pub(super) listeners: BTreeMap<u32, Accepts>,
+    /// Whether accepts are sent ahead.
+    pub(super) ahead: Ahead,
     /// Signals that came for nobody: bit n stands for signal n.
     pub(super) signals: u32,
     /// Why the session is over, once it is.
@@ -40,8 +42,6 @@ pub(super) enum Unowned {
     Abandoned,
     /// It is one to an accept on that listener, which was sent ahead.
     Ahead(u32),
-    /// With it, the close of that connection will be a reset.
-    Reset(ConnectionReady),
 }
 
 impl Calls {

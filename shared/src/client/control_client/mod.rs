@@ -23,11 +23,12 @@ use crate::memory::ShmOffset;
 use crate::notify::Slot;
 use crate::pipe::{BidirectionalPipe, PipeError, PipePlace, Side};
 use crate::protocol::frame::{Frame, Next};
-use crate::protocol::message::{ConnectionReady, Reply, Request};
+use crate::protocol::message::{Reply, Request};
 use crate::ring::{ArenaRing, Consumer};
+use accepts::Age;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use calls::{CallState, Calls, Unowned};
+use calls::{CallState, Calls};
 use core::task::Waker;
 use sender::Sender;
 use spin::{Mutex, MutexGuard};
@@ -101,13 +102,18 @@ impl ControlClient {
             };
             // The monitor may wait for room in the reply ring.
             let wanted = receiver.should_notify_room(1);
+            // Before others take a reply: they are given in the order of the ring.
+            let calls = self.calls.lock();
             drop(receiver);
+            match Reply::from_frame(&frame) {
+                Ok(reply) => self.answer(calls, frame.request_id, reply),
+                Err(_) => {
+                    drop(calls);
+                    self.end(Error::Protocol("a reply is not one that was asked for"));
+                }
+            }
             if wanted {
                 self.reactor.notify_monitor(self.slot);
-            }
-            match Reply::from_frame(&frame) {
-                Ok(reply) => self.answer(frame.request_id, reply),
-                Err(_) => self.end(Error::Protocol("a reply is not one that was asked for")),
             }
         }
         let mut sender = self.sender.lock();
@@ -123,17 +129,20 @@ impl ControlClient {
     }
 
     /// Gives a reply to its call.
-    fn answer(&self, id: u32, reply: Reply) {
-        let mut calls = self.calls.lock();
-        if let Some(unowned) = calls.unowned.remove(&id) {
-            if let Unowned::Ahead(listener) = unowned {
-                calls.ahead_answered(id, listener);
+    fn answer<'a>(&'a self, mut calls: MutexGuard<'a, Calls>, id: u32, reply: Reply) {
+        let is_unowned = calls.take_unowned(id);
+        if accepts::is_shortage(&reply)
+            && let Some(frames) = calls.fall_back(id, &reply)
+        {
+            let again = frames.iter().any(|frame| frame.request_id == id);
+            self.send_in_order(calls, frames);
+            if again {
+                return;
             }
-            drop(calls);
-            return match unowned {
-                Unowned::Abandoned | Unowned::Ahead(_) => self.dispose(reply),
-                Unowned::Reset(ready) => self.close_unused(&ready),
-            };
+            calls = self.calls.lock();
+        }
+        if is_unowned {
+            return self.dispose(calls, reply, Age::Newest);
         }
         // A reply to nothing that was asked is dropped.
         if let Some(state) = calls.live.get_mut(&id) {
@@ -145,26 +154,25 @@ impl ControlClient {
         }
     }
 
-    /// Puts a reply that nobody waits for to use, or undoes what it reports.
-    fn dispose(&self, reply: Reply) {
+    /// Puts a reply that nobody waits for to use, or undoes what it reports. `age`: that
+    /// of a connection beside those that are kept.
+    fn dispose(&self, mut calls: MutexGuard<'_, Calls>, reply: Reply, age: Age) {
         match reply {
-            Reply::Accepted { ready, .. } => self.hand_over(&ready, reply),
-            Reply::Connected { ready, .. } => self.close_unused(&ready),
+            Reply::Accepted { ready, .. } => self.hand_over(calls, &ready, reply, age),
+            Reply::Connected { ready, .. } => {
+                drop(calls);
+                drop(PipeEnd::join(&self.reactor, ready.pipe));
+            }
             Reply::Listening { listener_id, .. } => {
-                self.send_unanswered(&Request::CloseListener { listener_id })
+                drop(calls);
+                self.send_unanswered(&Request::CloseListener { listener_id });
             }
             // For the next that waits for it.
             Reply::SignalCame { signal } => {
-                let bit = 1u32.checked_shl(signal.into()).unwrap_or(0);
-                self.calls.lock().signals |= bit;
+                calls.signals |= 1u32.checked_shl(signal.into()).unwrap_or(0);
             }
             _ => {}
         }
-    }
-
-    /// Closes a connection that nobody took.
-    fn close_unused(&self, ready: &ConnectionReady) {
-        drop(PipeEnd::join(&self.reactor, ready.pipe));
     }
 
     /// Ends every call, now and from now on.

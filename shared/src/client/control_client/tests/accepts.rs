@@ -120,7 +120,9 @@ fn one_that_waits_for_something_else_first_has_none() {
     peer.requests();
     let _another = control.accept(ANOTHER);
     assert_eq!(peer.requests().len(), 1);
+    // The other sleeper has taken as many turns.
     peer.hal.sleeper.store(1, Ordering::Relaxed);
+    peer.reactor.turn();
     let _call = control.accept(LISTENER);
     assert_eq!(peer.requests().len(), 1);
 }
@@ -165,13 +167,77 @@ fn an_accept_that_was_sent_ahead_is_given_up_as_any_other() {
 fn an_error_that_nobody_has_asked_for_yet_is_nobodys() {
     let (peer, control, mut call) = going_straight_on();
     for id in 3..3 + AHEAD {
-        peer.reply(id, Reply::AcceptErr(Errno::EAGAIN));
+        peer.reply(id, Reply::AcceptErr(Errno::ECONNABORTED));
     }
     peer.reactor.turn();
     assert!(poll(&mut call).is_pending());
     // None of them is waited for.
     let _next = control.accept(LISTENER);
     assert_eq!(peer.requests(), accepts([3 + AHEAD]));
+}
+
+#[test]
+fn accepts_that_are_ahead_are_given_up_when_something_is_short() {
+    for reply in [
+        Reply::AcceptErr(Errno::EAGAIN),
+        Reply::ConnectErr(Errno::ENFILE),
+        Reply::Failed(Errno::ENOBUFS),
+    ] {
+        let (peer, control, mut call) = going_straight_on();
+        let mut other = control.call(ask());
+        peer.requests();
+        // To the last that was sent ahead, or to something else.
+        let (id, ahead) = match reply {
+            Reply::AcceptErr(_) => (2 + AHEAD, 3..2 + AHEAD),
+            _ => (3 + AHEAD, 3..3 + AHEAD),
+        };
+        peer.reply(id, reply);
+        peer.reactor.turn();
+        assert_eq!(
+            peer.requests(),
+            ahead.clone().map(cancel).collect::<Vec<_>>()
+        );
+        match reply {
+            Reply::AcceptErr(_) => assert!(poll(&mut other).is_pending()),
+            reply => assert_eq!(poll(&mut other), Poll::Ready(Ok(reply))),
+        }
+        // One of them has come, and goes to who waits.
+        assert!(poll(&mut call).is_pending());
+        let place = come(&peer, 3);
+        gives(&mut call, place);
+        assert_eq!(peer.requests(), [cancel(2)]);
+        // From now on each accept is asked for when it is made.
+        let _next = control.accept(LISTENER);
+        assert_eq!(peer.requests(), accepts([4 + AHEAD]));
+    }
+}
+
+#[test]
+fn an_accept_that_was_refused_for_those_ahead_is_asked_for_again() {
+    let (peer, control, _call) = going_straight_on();
+    let mut refused = control.accept(ANOTHER);
+    let id = 3 + AHEAD;
+    assert_eq!(peer.requests().len(), 1);
+    assert!(poll(&mut refused).is_pending());
+    for last in [false, true] {
+        peer.reply(id, Reply::AcceptErr(Errno::EAGAIN));
+        peer.reactor.turn();
+        let requests = peer.requests();
+        if last {
+            // It was not on their account.
+            let reply = Reply::AcceptErr(Errno::EAGAIN);
+            assert_eq!(poll(&mut refused), Poll::Ready(Ok(reply)));
+            assert_eq!(requests, []);
+            continue;
+        }
+        assert!(poll(&mut refused).is_pending());
+        let again = Request::AcceptFrom {
+            listener_id: ANOTHER,
+        };
+        let mut expected: Vec<_> = (3..3 + AHEAD).map(cancel).collect();
+        expected.push((id, again));
+        assert_eq!(requests, expected);
+    }
 }
 
 #[test]
@@ -240,34 +306,38 @@ fn an_accepted_connection_is_kept_for_the_next_accept() {
 }
 
 #[test]
-fn a_kept_connection_that_is_taken_and_not_used_is_kept_again() {
+fn a_connection_that_is_taken_and_not_used_is_the_next_ones() {
     let (peer, control) = listening();
-    drop(control.accept(LISTENER));
-    let place = come(&peer, 1);
+    for _ in 0..2 {
+        drop(control.accept(LISTENER));
+    }
+    let places = [1, 2].map(|id| come(&peer, id));
     peer.requests();
     let taken = control.accept(LISTENER);
     taken.cancel();
     assert_eq!(peer.requests(), [], "it has no number to cancel");
     drop(taken);
-    gives(&mut control.accept(LISTENER), place);
-}
-
-/// What has the close of the peer's connections be a reset.
-fn no_linger() -> Request {
-    Request::SetOption {
-        target: Target::Connection(77),
-        option: 10,
-        value: 1,
+    gives(&mut control.accept(LISTENER), places[0]);
+    peer.reactor.turn();
+    gives(&mut control.accept(LISTENER), places[1]);
+    // The same with one that was answered.
+    peer.reactor.turn();
+    let answered = control.accept(LISTENER);
+    drop(control.accept(LISTENER));
+    peer.requests();
+    let places = [3, 4].map(|id| come(&peer, id));
+    drop(answered);
+    for place in places {
+        peer.reactor.turn();
+        gives(&mut control.accept(LISTENER), place);
     }
 }
 
-/// Checks that a connection is being reset: it is closed when the monitor knows how.
-#[track_caller]
-fn is_reset(peer: &Peer, id: u32, end: &mut BidirectionalPipe, reply: Reply) {
-    assert!(!is_closed(end));
-    peer.reply(id, reply);
-    peer.reactor.turn();
-    assert!(is_closed(end));
+/// Whether a pipe was closed from Arca's side, and the peer is to be reset.
+fn is_reset(end: &mut BidirectionalPipe) -> bool {
+    let closed = end.is_peer_read_closed() && end.is_peer_write_closed();
+    assert_eq!(closed, end.incoming().errno() == Errno::ECONNRESET.0);
+    closed
 }
 
 #[test]
@@ -275,11 +345,9 @@ fn an_accepted_connection_of_a_closed_listener_is_reset() {
     let (peer, control) = control();
     let (place, mut end) = peer.pipe(64);
     drop(control.accept(LISTENER));
-    assert_eq!(peer.requests().len(), 2);
     peer.reply(1, Peer::accepted(LISTENER, place));
     peer.reactor.turn();
-    assert_eq!(peer.requests(), [(2, no_linger())]);
-    is_reset(&peer, 2, &mut end, Reply::Done);
+    assert!(is_reset(&mut end));
 }
 
 #[test]
@@ -296,12 +364,9 @@ fn a_listener_that_closes_resets_what_was_kept_for_it() {
     let close = Request::CloseListener {
         listener_id: LISTENER,
     };
-    assert_eq!(peer.requests(), [(0, close), (3, no_linger())]);
-    // Whatever the monitor says to that.
-    let error = Reply::Failed(Errno::ENOTCONN);
-    is_reset(&peer, 3, &mut pipes[0].1, error);
-    assert!(!is_closed(&mut pipes[1].1));
-    assert_eq!(peer.requests(), []);
+    assert_eq!(peer.requests(), [(0, close)]);
+    assert!(is_reset(&mut pipes[0].1));
+    assert!(!is_reset(&mut pipes[1].1));
 }
 
 #[test]
@@ -316,8 +381,8 @@ fn a_listener_that_closes_resets_what_comes_for_accepts_that_are_ahead() {
         peer.reply(id, Reply::AcceptErr(Errno::EBADF));
     }
     peer.reactor.turn();
-    assert_eq!(peer.requests(), [(3 + AHEAD, no_linger())]);
-    is_reset(&peer, 3 + AHEAD, &mut end, Reply::Done);
+    assert_eq!(peer.requests(), []);
+    assert!(is_reset(&mut end));
     // Only the one that was given up has no reply yet.
     assert_eq!(control.calls.lock().unowned.len(), 1);
 }
