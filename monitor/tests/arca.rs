@@ -85,6 +85,13 @@ struct World {
 }
 
 fn world(busy_poll: Duration) -> World {
+    world_with(MonitorConfig {
+        busy_poll,
+        ..MonitorConfig::default()
+    })
+}
+
+fn world_with(config: MonitorConfig) -> World {
     let host = Arc::new(Host {
         tokens: std::array::from_fn(|_| Default::default()),
         doorbell: Mutex::new(None),
@@ -95,10 +102,6 @@ fn world(busy_poll: Duration) -> World {
     let doorbell = link.doorbell().as_fd().try_clone_to_owned();
     *host.doorbell.lock().expect("not poisoned") = Some(doorbell.expect("a descriptor"));
     let (notify, control) = (link.notify_offset(), link.control());
-    let config = MonitorConfig {
-        busy_poll,
-        ..MonitorConfig::default()
-    };
     let mut monitor = Monitor::new(link, config).expect("a monitor");
     let handle = monitor.handle();
     let thread = thread::spawn(move || monitor.event_loop());
@@ -291,6 +294,27 @@ fn one_that_accepts_straight_on_has_them_in_order_and_leaves_the_rest_to_be_rese
     }
     assert_eq!(world.handle.stats().connections, taken.len() as u64);
     drop(taken);
+    world.end();
+}
+
+#[test]
+fn accepts_ahead_take_no_place_that_another_needs() {
+    let mut config = MonitorConfig::default();
+    config.limits.accepts = 3;
+    let world = world_with(config);
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let [one, other] = [(); 2].map(|()| world.session.bind(any).expect("binds"));
+    for _ in 0..3 {
+        let clients =
+            [&one, &one, &other].map(|l| TcpStream::connect(l.local_addr()).expect("connects"));
+        // The second has others sent ahead, of which most are refused.
+        let taken = [&one, &one, &other].map(|listener| listener.accept().expect("accepts").0);
+        for (stream, mut client) in taken.iter().zip(clients) {
+            client.write_all(b"x").expect("connected");
+            is_from(stream, b'x');
+        }
+    }
+    drop((one, other));
     world.end();
 }
 

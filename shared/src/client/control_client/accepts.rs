@@ -239,28 +239,43 @@ impl Calls {
         unowned.is_some()
     }
 
-    /// Sends no more accepts ahead, after a reply that says that something is short: the
-    /// frames that give up those in flight, and then ask once more if it was the reply to
-    /// an accept that waits. `None` if none was ever sent ahead, or that is over already.
-    pub(super) fn fall_back(&mut self, id: u32, reply: &Reply) -> Option<Vec<Frame>> {
+    /// Sends no more accepts ahead, because something is short: the frames that give up
+    /// those in flight, if this is the first time.
+    pub(super) fn fall_back(&mut self) -> Vec<Frame> {
         if self.ahead != Ahead::Yes {
-            return None;
+            return Vec::new();
         }
         self.ahead = Ahead::NoMore;
-        let mut frames = Vec::new();
+        for state in self.live.values_mut() {
+            if let CallState::Waiting { may_retry, .. } = state {
+                *may_retry = true;
+            }
+        }
+        let mut cancels = Vec::new();
         for accepts in self.listeners.values_mut() {
             for request_id in accepts.ahead.drain(..) {
                 self.unowned.insert(request_id, Unowned::Abandoned);
-                frames.push(Request::Cancel { request_id }.to_frame(0));
+                cancels.push(Request::Cancel { request_id }.to_frame(0));
             }
         }
-        if let Some(CallState::Waiting { listener, .. }) = self.live.get(&id)
-            && let Some(listener_id) = *listener
-            && matches!(reply, Reply::AcceptErr(_))
-        {
-            frames.push(Request::AcceptFrom { listener_id }.to_frame(id));
-        }
-        Some(frames)
+        cancels
+    }
+
+    /// The frame that asks once more for an accept which was refused: while it was in
+    /// flight, those ahead had its place.
+    pub(super) fn retry(&mut self, id: u32, reply: &Reply) -> Option<Frame> {
+        let Some(CallState::Waiting {
+            listener: Some(listener_id),
+            may_retry,
+            ..
+        }) = self.live.get_mut(&id)
+        else {
+            return None;
+        };
+        let listener_id = *listener_id;
+        let refused = matches!(reply, Reply::AcceptErr(Errno::EAGAIN));
+        let request = Request::AcceptFrom { listener_id };
+        (refused && core::mem::take(may_retry)).then(|| request.to_frame(id))
     }
 
     /// Decides who gets a connection that was accepted for nobody.
@@ -269,7 +284,9 @@ impl Calls {
             return Recipient::Nobody;
         };
         let oldest = self.live.iter_mut().find_map(|(&id, state)| match state {
-            CallState::Waiting { waker, listener } if *listener == Some(wanted) => {
+            CallState::Waiting {
+                waker, listener, ..
+            } if *listener == Some(wanted) => {
                 let waker = waker.take();
                 *state = CallState::Answered(reply);
                 Some((id, waker))

@@ -49,9 +49,7 @@ impl ControlClient {
             return self.unsent(Some(Reply::SignalCame { signal }));
         }
         let id = calls.fresh_id();
-        let (waker, listener) = (None, None);
-        let state = CallState::Waiting { waker, listener };
-        calls.live.insert(id, state);
+        calls.live.insert(id, CallState::waiting(None));
         self.send_in_order(calls, [request.to_frame(id)]);
         Call {
             control: self.clone(),
@@ -64,11 +62,7 @@ impl ControlClient {
 
     /// A call whose request, an accept on that listener, is in flight or about to be sent.
     pub(super) fn accept_call(self: &Arc<Self>, calls: &mut Calls, id: u32, listener: u32) -> Call {
-        let state = CallState::Waiting {
-            waker: None,
-            listener: Some(listener),
-        };
-        calls.live.insert(id, state);
+        calls.live.insert(id, CallState::waiting(Some(listener)));
         Call {
             control: self.clone(),
             id,

@@ -26,10 +26,13 @@ pub(super) struct Calls {
 
 /// How far a request in flight is.
 pub(super) enum CallState {
-    /// The reply is not there; the listener is the one an accept waits on.
+    /// The reply is not there.
     Waiting {
         waker: Option<Waker>,
+        /// The one that an accept waits on.
         listener: Option<u32>,
+        /// An accept that is refused is asked for once more.
+        may_retry: bool,
     },
     /// The reply is there, for the future to take.
     Answered(Reply),
@@ -42,6 +45,17 @@ pub(super) enum Unowned {
     Abandoned,
     /// It is one to an accept on that listener, which was sent ahead.
     Ahead(u32),
+}
+
+impl CallState {
+    /// Of a request that is sent now; `listener`: the one that an accept waits on.
+    pub(super) fn waiting(listener: Option<u32>) -> Self {
+        Self::Waiting {
+            waker: None,
+            listener,
+            may_retry: false,
+        }
+    }
 }
 
 impl Calls {

@@ -131,15 +131,18 @@ impl ControlClient {
     /// Gives a reply to its call.
     fn answer<'a>(&'a self, mut calls: MutexGuard<'a, Calls>, id: u32, reply: Reply) {
         let is_unowned = calls.take_unowned(id);
-        if accepts::is_shortage(&reply)
-            && let Some(frames) = calls.fall_back(id, &reply)
-        {
-            let again = frames.iter().any(|frame| frame.request_id == id);
-            self.send_in_order(calls, frames);
-            if again {
-                return;
+        if accepts::is_shortage(&reply) {
+            let mut frames = calls.fall_back();
+            let again = calls.retry(id, &reply);
+            let is_retried = again.is_some();
+            frames.extend(again);
+            if !frames.is_empty() {
+                self.send_in_order(calls, frames);
+                if is_retried {
+                    return;
+                }
+                calls = self.calls.lock();
             }
-            calls = self.calls.lock();
         }
         if is_unowned {
             return self.dispose(calls, reply, Age::Newest);

@@ -214,29 +214,38 @@ fn accepts_that_are_ahead_are_given_up_when_something_is_short() {
 
 #[test]
 fn an_accept_that_was_refused_for_those_ahead_is_asked_for_again() {
-    let (peer, control, _call) = going_straight_on();
-    let mut refused = control.accept(ANOTHER);
-    let id = 3 + AHEAD;
-    assert_eq!(peer.requests().len(), 1);
-    assert!(poll(&mut refused).is_pending());
-    for last in [false, true] {
-        peer.reply(id, Reply::AcceptErr(Errno::EAGAIN));
-        peer.reactor.turn();
-        let requests = peer.requests();
-        if last {
-            // It was not on their account.
-            let reply = Reply::AcceptErr(Errno::EAGAIN);
-            assert_eq!(poll(&mut refused), Poll::Ready(Ok(reply)));
-            assert_eq!(requests, []);
-            continue;
-        }
+    // That one, or one of those ahead, is the first of which the refusal is seen.
+    for ahead_first in [false, true] {
+        let (peer, control, _call) = going_straight_on();
+        let mut refused = control.accept(ANOTHER);
+        let id = 3 + AHEAD;
+        assert_eq!(peer.requests().len(), 1);
         assert!(poll(&mut refused).is_pending());
+        let refusal = Reply::AcceptErr(Errno::EAGAIN);
         let again = Request::AcceptFrom {
             listener_id: ANOTHER,
         };
         let mut expected: Vec<_> = (3..3 + AHEAD).map(cancel).collect();
+        if ahead_first {
+            peer.reply(2 + AHEAD, refusal);
+            expected.pop();
+        }
         expected.push((id, again));
-        assert_eq!(requests, expected);
+        peer.reply(id, refusal);
+        peer.reactor.turn();
+        assert_eq!(peer.requests(), expected);
+        assert!(poll(&mut refused).is_pending());
+        // The second time it was not on their account.
+        peer.reply(id, refusal);
+        peer.reactor.turn();
+        assert_eq!(peer.requests(), []);
+        assert_eq!(poll(&mut refused), Poll::Ready(Ok(refusal)));
+        // Nor is one that is made later.
+        let mut later = control.accept(ANOTHER);
+        assert_eq!(peer.requests(), [(4 + AHEAD, again)]);
+        peer.reply(4 + AHEAD, refusal);
+        peer.reactor.turn();
+        assert_eq!(poll(&mut later), Poll::Ready(Ok(refusal)));
     }
 }
 
