@@ -4,10 +4,10 @@
 //! With only that one request in flight, each connection costs a round trip to the
 //! monitor, and a bunch of them as many as it has members. So requests are sent ahead
 //! for such a program. A connection that comes for one of them is kept here, as the
-//! kernel's backlog would have kept it, for the next accept. Once something is short that these may
-//! have taken, no more are sent ahead in the session.
+//! kernel's backlog would have kept it, for the next accept. Once something is short
+//! that these may have taken, no more are sent ahead in the session.
 
-use super::calls::{CallState, Calls, Unowned};
+use super::calls::{CallState, Calls, Retry, Unowned};
 use super::{Call, ControlClient};
 use crate::client::PipeEnd;
 use crate::client::reactor::Moment;
@@ -247,8 +247,10 @@ impl Calls {
         }
         self.ahead = Ahead::NoMore;
         for state in self.live.values_mut() {
-            if let CallState::Waiting { may_retry, .. } = state {
-                *may_retry = true;
+            if let CallState::Waiting { retry, .. } = state
+                && *retry == Retry::No
+            {
+                *retry = Retry::Once;
             }
         }
         let mut cancels = Vec::new();
@@ -266,16 +268,19 @@ impl Calls {
     pub(super) fn retry(&mut self, id: u32, reply: &Reply) -> Option<Frame> {
         let Some(CallState::Waiting {
             listener: Some(listener_id),
-            may_retry,
+            retry,
             ..
         }) = self.live.get_mut(&id)
         else {
             return None;
         };
-        let listener_id = *listener_id;
         let refused = matches!(reply, Reply::AcceptErr(Errno::EAGAIN));
-        let request = Request::AcceptFrom { listener_id };
-        (refused && core::mem::take(may_retry)).then(|| request.to_frame(id))
+        if !refused || *retry != Retry::Once {
+            return None;
+        }
+        *retry = Retry::No;
+        let listener_id = *listener_id;
+        Some(Request::AcceptFrom { listener_id }.to_frame(id))
     }
 
     /// Decides who gets a connection that was accepted for nobody.

@@ -2,7 +2,7 @@
 
 use super::ControlClient;
 use super::accepts::Age;
-use super::calls::{CallState, Calls, Unowned};
+use super::calls::{CallState, Calls, Retry, Unowned};
 use crate::error::Error;
 use crate::protocol::message::{Reply, Request};
 use crate::protocol::task_table::Wait;
@@ -90,9 +90,15 @@ impl Call {
     /// Asks the monitor to give the request up. It is answered all the same: with
     /// its success if that came first, else with ECANCELED.
     pub(in crate::client) fn cancel(&self) {
-        if self.id != 0 {
-            self.control.send_cancel(self.id);
+        if self.id == 0 {
+            return;
         }
+        let mut calls = self.control.calls.lock();
+        if let Some(CallState::Waiting { retry, .. }) = calls.live.get_mut(&self.id) {
+            *retry = Retry::Never;
+        }
+        drop(calls);
+        self.control.send_cancel(self.id);
     }
 }
 

@@ -31,11 +31,22 @@ pub(super) enum CallState {
         waker: Option<Waker>,
         /// The one that an accept waits on.
         listener: Option<u32>,
-        /// An accept that is refused is asked for once more.
-        may_retry: bool,
+        /// Whether an accept that is refused is asked for again.
+        retry: Retry,
     },
     /// The reply is there, for the future to take.
     Answered(Reply),
+}
+
+/// Whether a request that is refused is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// Not as things are.
+    No,
+    /// Once: what it was refused for is over.
+    Once,
+    /// In no case: it was given up, and nothing would end it again.
+    Never,
 }
 
 /// Why a reply is no future's.
@@ -53,7 +64,7 @@ impl CallState {
         Self::Waiting {
             waker: None,
             listener,
-            may_retry: false,
+            retry: Retry::No,
         }
     }
 }

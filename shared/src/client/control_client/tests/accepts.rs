@@ -250,6 +250,20 @@ fn an_accept_that_was_refused_for_those_ahead_is_asked_for_again() {
 }
 
 #[test]
+fn an_accept_that_was_given_up_is_not_asked_for_again() {
+    let (peer, control, _call) = going_straight_on();
+    let mut refused = control.accept(ANOTHER);
+    refused.cancel();
+    assert_eq!(peer.requests().len(), 2);
+    let refusal = Reply::AcceptErr(Errno::EAGAIN);
+    peer.reply(3 + AHEAD, refusal);
+    peer.reactor.turn();
+    let cancels: Vec<_> = (3..3 + AHEAD).map(cancel).collect();
+    assert_eq!(peer.requests(), cancels);
+    assert_eq!(poll(&mut refused), Poll::Ready(Ok(refusal)));
+}
+
+#[test]
 fn no_more_are_ahead_on_all_listeners_than_a_monitor_lets_wait() {
     let peer = Peer::new(TestHal::default(), 1, 65_512);
     let control = join(&peer);
