@@ -2,8 +2,9 @@
 
 use crate::guest::{deadline, image};
 use arca_vmm::{ExitStatus, Image, Output, Vm, VmConfig, VmHandle, VmStats};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -170,7 +171,9 @@ impl Drop for LocalGuest {
 }
 
 /// A port of loopback that nobody uses at the moment. It lies below those that
-/// the kernel gives out by itself: another test's connection does not take it.
+/// the kernel gives out by itself: another test's connection does not take it. It
+/// refuses connections: it was tried by a socket that never listened, because a child
+/// that another test starts has a copy of every socket until it runs its program.
 ///
 /// # Panics
 ///
@@ -188,6 +191,14 @@ pub fn free_port() -> u16 {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
             (FIRST + start.wrapping_add(step) % COUNT) as u16
         })
-        .find(|&port| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok())
+        .find(|&port| is_free(port).is_ok())
         .expect("a free port")
+}
+
+/// Binds a socket to a port of every IPv4 address, which fails where one listens.
+fn is_free(port: u16) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // As listeners have it: who listens there next is not held up.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
 }
