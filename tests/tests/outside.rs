@@ -5,11 +5,9 @@ use arca_tests::guest::{Ended, Guest, deadline, vmm, xtask};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
-
-const NAME: &str = "my-server";
 
 /// A command at work in `folder`, without what the cargo that runs this test has
 /// told it; what is built goes where it goes here, which spares a build from
@@ -30,15 +28,17 @@ fn command(program: impl AsRef<Path>, folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// A crate made in an empty folder.
-fn new() -> TempDir {
+/// A crate of that name made in an empty folder: what is to be kept, and where it is.
+/// Crates with different sources have different names: all are built in one place,
+/// where cargo would take what was built of one for another.
+fn new(name: &str) -> (TempDir, PathBuf) {
     let place = tempfile::tempdir().expect("a folder");
     let root = xtask::root::root().expect("a checkout");
-    let path = place.path().join(NAME);
-    let path = path.to_str().expect("text");
-    let made = command(xtask(), root, &["new", NAME, "--path", path]);
+    let folder = place.path().join(name);
+    let path = folder.to_str().expect("text");
+    let made = command(xtask(), root, &["new", name, "--path", path]);
     Guest::spawn(made).finish().expect_code(0);
-    place
+    (place, folder)
 }
 
 /// `run` of the crate, with these arguments of the program's.
@@ -62,8 +62,7 @@ fn built(command: Command) -> Ended {
 
 #[test]
 fn a_new_crate_is_tidy_and_its_test_passes() {
-    let place = new();
-    let folder = place.path().join(NAME);
+    let (_place, folder) = new("my-server");
     built(command("cargo", &folder, &["fmt", "--check"])).expect_code(0);
     let clippy = ["clippy", "--features", "image", "--bins", "--"];
     let clippy = [&clippy[..], &["--deny", "warnings"]].concat();
@@ -90,8 +89,8 @@ fn a_new_crate_is_tidy_and_its_test_passes() {
 
 #[test]
 fn a_new_crate_is_run_and_answers_a_client() {
-    let place = new();
-    let (_server, address) = serve(&place.path().join(NAME));
+    let (_place, folder) = new("my-server");
+    let (_server, address) = serve(&folder);
     assert_eq!(
         get(&address),
         "HTTP/1.1 200 OK\r\nContent-Length: 21\r\nConnection: close\r\n\r\nhello from my-server\n"
@@ -105,8 +104,7 @@ fn the_guides_program_does_what_the_guide_says() {
     let [program] = &programs("docs/guide.md")[..] else {
         panic!("the guide has one program");
     };
-    let place = new();
-    let folder = place.path().join(NAME);
+    let (_place, folder) = new("my-guide");
     fs::write(folder.join("src/main.rs"), program).expect("a file");
     built(command("cargo", &folder, &["fmt", "--check"])).expect_code(0);
     let (_server, address) = serve(&folder);
@@ -130,8 +128,7 @@ fn programs(document: &str) -> Vec<String> {
 
 #[test]
 fn the_cookbooks_programs_do_what_it_says() {
-    let place = new();
-    let folder = place.path().join(NAME);
+    let (_place, folder) = new("my-cookbook");
     let names = ["server", "client", "many", "in-place", "ending"];
     let programs = programs("docs/cookbook.md");
     assert_eq!(programs.len(), names.len());
@@ -244,10 +241,9 @@ fn get(address: &str) -> String {
     answer
 }
 
-/// Builds a crate whose `main` is this, with more arguments for its linker.
-fn build(main: &str, linker: &str) -> Ended {
-    let place = new();
-    let folder = place.path().join(NAME);
+/// Builds a crate of that name whose `main` is this, with more arguments for its linker.
+fn build(name: &str, main: &str, linker: &str) -> Ended {
+    let (_place, folder) = new(name);
     let text = format!("#![no_std]\n#![no_main]\n\narca_guest::entry!(main);\n\n{main}\n");
     fs::write(folder.join("src/main.rs"), text).expect("a file");
     let script = folder.join("build.rs");
@@ -263,12 +259,13 @@ fn build(main: &str, linker: &str) -> Ended {
 
 #[test]
 fn what_only_the_host_has_is_refused_by_name() {
-    for library in ["", "#[link(name = \"c\")]"] {
+    let without = ("my-caller", "");
+    for (name, library) in [without, ("my-libc-caller", "#[link(name = \"c\")]")] {
         let main = format!(
             "{library}\nunsafe extern \"C\" {{\n    fn getpid() -> i32;\n}}\n\
              fn main() {{\n    arca_guest::println!(\"{{}}\", unsafe {{ getpid() }});\n}}"
         );
-        let ended = build(&main, "");
+        let ended = build(name, &main, "");
         ended.expect_code(125).expect_stderr("getpid");
         ended.expect_stderr("undefined");
     }
@@ -290,7 +287,7 @@ fn a_shared_library_of_the_hosts_is_refused() {
         "println!(\"cargo::rustc-link-search=native={}\");",
         place.path().display()
     );
-    build(main, &linker)
+    build("my-stray-caller", main, &linker)
         .expect_code(125)
         .expect_stderr("shared library");
 }
