@@ -3,6 +3,7 @@
 use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub struct TakenCores {
     // Always Relaxed: nothing else is published with it, and a stale one is no more
     // than a thread on a core that another is about to leave or to take.
     taken: AtomicU64,
+    /// Those of them that others stay off. Relaxed, for the same reason.
+    reserved: AtomicU64,
     /// When others made way for the last time.
     made_way: Mutex<Option<Instant>>,
 }
@@ -37,7 +40,20 @@ impl TakenCores {
 
     /// Leaves a core to others.
     pub(super) fn give_back(&self, core: usize) {
+        self.share(core);
         self.update(|taken| Some(taken & !bit(core)?));
+    }
+
+    /// Has others stay off a core that was taken, from when they next wake a vCPU.
+    pub(super) fn reserve(&self, core: usize) {
+        let bit = bit(core).unwrap_or(0);
+        self.reserved.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// Lets others be on a core that was reserved, from when they next wake a vCPU.
+    pub(super) fn share(&self, core: usize) {
+        let bit = bit(core).unwrap_or(0);
+        self.reserved.fetch_and(!bit, Ordering::Relaxed);
     }
 
     fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
@@ -47,8 +63,10 @@ impl TakenCores {
     }
 
     /// Has the calling thread, which is not a vCPU's, leave the core that it is on if a
-    /// vCPU stays there. Where it goes from then on is the scheduler's.
+    /// vCPU stays there. Where it goes from then on is the scheduler's, but for a core
+    /// that is reserved.
     pub fn make_way(&self) {
+        stay_off(self.reserved.load(Ordering::Relaxed));
         let taken = self.taken.load(Ordering::Relaxed);
         if taken == 0 {
             return;
@@ -66,29 +84,77 @@ impl TakenCores {
             return;
         }
         *made_way = Some(now);
-        let this = Pid::from_raw(0);
-        let Ok(all) = sched_getaffinity(this) else {
-            // More cores than a set has.
-            return;
-        };
-        let mut others = CpuSet::new();
-        for core in (0..CpuSet::count()).filter(|&core| all.is_set(core) == Ok(true)) {
-            if bit(core).is_none_or(|bit| taken & bit == 0) {
-                // In the set that it comes from it has a place.
-                let _ = others.set(core);
-            }
+        if let Some(away) = Away::go(taken) {
+            away.come_back();
         }
-        // Refused if it may use no other.
-        if sched_setaffinity(this, &others).is_ok() {
-            // Should that fail, it has the others.
-            let _ = sched_setaffinity(this, &all);
-        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_reserved(&self, core: usize) -> bool {
+        bit(core).is_some_and(|bit| self.reserved.load(Ordering::Relaxed) & bit != 0)
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.taken.load(Ordering::Relaxed) == 0
     }
+}
+
+/// Where a thread that has left some cores could go before, and where it can now.
+#[derive(Clone, Copy)]
+struct Away {
+    from: u64,
+    all: CpuSet,
+    others: CpuSet,
+}
+
+thread_local! {
+    /// The calling thread's, while it stays off the cores that are reserved.
+    static AWAY: Cell<Option<Away>> = const { Cell::new(None) };
+}
+
+impl Away {
+    /// Has the calling thread leave these cores, if it may use any other.
+    fn go(from: u64) -> Option<Self> {
+        let this = Pid::from_raw(0);
+        // Fails if there are more cores than a set has.
+        let all = sched_getaffinity(this).ok()?;
+        let mut others = CpuSet::new();
+        for core in (0..CpuSet::count()).filter(|&core| all.is_set(core) == Ok(true)) {
+            if bit(core).is_none_or(|bit| from & bit == 0) {
+                // In the set that it comes from it has a place.
+                let _ = others.set(core);
+            }
+        }
+        // Refused if it may use no other.
+        sched_setaffinity(this, &others).ok()?;
+        Some(Self { from, all, others })
+    }
+
+    /// Lets the calling thread go where it could before, unless somebody else has
+    /// changed that since.
+    fn come_back(&self) {
+        let this = Pid::from_raw(0);
+        if sched_getaffinity(this) == Ok(self.others) {
+            // Should that fail, it has the others.
+            let _ = sched_setaffinity(this, &self.all);
+        }
+    }
+}
+
+/// Has the calling thread stay off these cores until it is told of others or of none.
+fn stay_off(reserved: u64) {
+    let away = AWAY.get();
+    if away.map_or(0, |away| away.from) == reserved {
+        return;
+    }
+    if let Some(away) = away {
+        away.come_back();
+    }
+    AWAY.set(match reserved {
+        0 => None,
+        _ => Away::go(reserved),
+    });
 }
 
 /// The bit of a core, if it has one.
@@ -160,6 +226,52 @@ mod tests {
             });
             let left = left.count();
             assert!(left > ROUNDS / 2, "left {left} of {ROUNDS} times");
+        })
+        .join()
+        .expect("no panic");
+    }
+
+    #[test]
+    fn others_stay_off_a_core_for_as_long_as_it_is_reserved() {
+        thread::spawn(|| {
+            let this = Pid::from_raw(0);
+            let now = || sched_getaffinity(this).expect("a set");
+            let all = now();
+            let mut cores = (0..64).filter(|&core| all.is_set(core) == Ok(true));
+            let (first, second) = (cores.next().expect("a core"), cores.next());
+            let without = |core| {
+                let mut others = all;
+                others.unset(core).expect("it is in the set");
+                others
+            };
+            let taken = TakenCores::default();
+            taken.reserve(first);
+            assert_eq!(now(), all, "not before it wakes a vCPU");
+            let Some(second) = second else {
+                taken.make_way();
+                assert_eq!(now(), all, "it may use no other");
+                return;
+            };
+            for _ in 0..2 {
+                taken.make_way();
+                assert_eq!(now(), without(first));
+            }
+            taken.share(first);
+            taken.reserve(second);
+            taken.make_way();
+            assert_eq!(now(), without(second));
+            taken.give_back(second);
+            taken.make_way();
+            assert_eq!(now(), all);
+            // Somebody else decides where the thread runs.
+            taken.reserve(first);
+            taken.make_way();
+            let mut elsewhere = CpuSet::new();
+            elsewhere.set(first).expect("a core of a set");
+            sched_setaffinity(this, &elsewhere).expect("a core of its own");
+            taken.share(first);
+            taken.make_way();
+            assert_eq!(now(), elsewhere);
         })
         .join()
         .expect("no panic");

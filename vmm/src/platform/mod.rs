@@ -10,6 +10,7 @@
 //! | `park.rs` | vCPUs that sleep and are woken |
 //! | `cores.rs` | the cores that vCPUs stay on, and who makes way |
 //! | `placement.rs` | on which core a vCPU runs |
+//! | `usage.rs` | what its thread has used of a core, and what that says of others |
 //! | `inspect.rs` | vCPUs that are looked at while they run |
 //! | `uart.rs` | the 16550 and its lines |
 //! | `clock.rs` | the guest's clock, as the VMM sees it |
@@ -24,6 +25,7 @@ pub mod park;
 mod placement;
 pub mod process;
 pub mod uart;
+mod usage;
 pub mod vcpu;
 
 pub use choice::{Chosen, Platform};

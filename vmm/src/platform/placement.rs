@@ -14,36 +14,34 @@
 //! it. Both are done for a time that doubles while they do not help.
 //!
 //! A vCPU that sleeps more than a third of the time is the scheduler's: the two ends of a
-//! stream are faster on a core each, and its own work fits in between.
+//! stream are faster on a core each, and its own work fits in between. One that sleeps
+//! for moments, again and again, while the monitor has little to do either, is waiting
+//! for answers that a poll would find: its polls fail because whoever is to answer is
+//! woken on its core, and has to wait there for the poll to end. Such a vCPU is tried on
+//! another core, which the monitor stays off for that time. If it then polls, it stays.
 //!
 //! As many vCPUs stay on a core as leave one for others.
 
 use crate::platform::cores::{TakenCores, current_core, members};
+use crate::platform::usage::{Neighbour, Period, Usage};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 /// Judged are so much of the time that a vCPU is awake, and no less.
 const PERIOD: Duration = Duration::from_millis(10);
-/// Percent of that time that it has to run: with less, somebody computes on its core.
-/// Short work of others there takes less than a third.
-const OWN_PERCENT: u32 = 65;
-/// So many such periods in a row make it leave: one may be a single burst.
+/// So many periods in a row in which somebody else computes on its core make it leave: one
+/// may be a single burst.
 const COMPUTING_MAX: u32 = 2;
-/// One that is interrupted more often than once in so much of its time awake shares
-/// its core with short work; a thread that computes keeps it for milliseconds.
-const INTERRUPTED: Duration = Duration::from_micros(500);
-/// Percent of all time that a vCPU is awake if it needs a core for itself: one that polls
-/// for each answer is awake for 75 at least. A server of many short connections is for 50 if
-/// it has a core to itself, and for 33 beside the monitor, which is faster.
-const AWAKE_PERCENT: u32 = 65;
 /// How long it is left to the scheduler then, the first time.
 const FREE_MIN: Duration = Duration::from_millis(100);
+/// So many periods are a trial: a guest that has given up polling polls once in 65 sleeps.
+const TRIAL_PERIODS: u32 = 2;
+/// How long after a trial that has changed nothing the next one may be, the first time.
+const TRIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How long it stays on a core before it may change to another, the first time.
 const STAY_MIN: Duration = Duration::from_millis(10);
-/// The longest that either becomes by doubling.
+/// The longest that any of these becomes by doubling.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Where a vCPU is to run.
@@ -53,19 +51,10 @@ enum Place {
     Free(Instant),
     /// On that core.
     On(usize),
+    /// On that core, which others stay off, to see whether it polls there.
+    Trial { core: usize, periods_left: u32 },
     /// Where somebody else has put it.
     Foreign,
-}
-
-/// Who else used the core of a vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Neighbour {
-    /// Nobody who matters.
-    Nobody,
-    /// Threads that have short work again and again.
-    Brief,
-    /// One that computes.
-    Computing,
 }
 
 /// Keeps the calling thread, which is a vCPU's, on a core while that pays.
@@ -81,70 +70,13 @@ pub struct Placement {
     /// When it may change to another core, and for how long it stays there then.
     stays_until: Instant,
     stay: Duration,
+    /// When the next trial may begin, and how long the one after it has to wait.
+    trial_at: Instant,
+    trial_pause: Duration,
     since: Usage,
-    /// How long it has slept since.
+    /// How long and how often it has slept since.
     slept: Duration,
-}
-
-/// What a thread had used at some time.
-#[derive(Clone, Copy, Debug)]
-struct Usage {
-    at: Instant,
-    ran: Duration,
-    /// How often it had lost its core while it had something to do.
-    interrupted: i64,
-}
-
-impl Usage {
-    fn now() -> Self {
-        // Every thread has both.
-        let ran = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-        let usage = getrusage(UsageWho::RUSAGE_THREAD);
-        Self {
-            at: Instant::now(),
-            ran: ran.map(Duration::from).unwrap_or_default(),
-            interrupted: usage.map_or(0, |usage| usage.involuntary_context_switches()),
-        }
-    }
-
-    /// What was used since then, of which the thread has slept so long.
-    fn since(&self, then: &Self, slept: Duration) -> Period {
-        let all = self.at.saturating_duration_since(then.at);
-        Period {
-            all,
-            awake: all.saturating_sub(slept),
-            ran: self.ran.saturating_sub(then.ran),
-            interrupted: u32::try_from(self.interrupted.saturating_sub(then.interrupted))
-                .unwrap_or(0),
-        }
-    }
-}
-
-/// What a thread has used in a while.
-#[derive(Clone, Copy, Debug)]
-struct Period {
-    all: Duration,
-    /// How much of it the thread had something to do.
-    awake: Duration,
-    ran: Duration,
-    interrupted: u32,
-}
-
-impl Period {
-    /// Whether the thread was awake for so much of it that it needs a core.
-    fn is_busy(&self) -> bool {
-        self.awake > self.all * AWAKE_PERCENT / 100
-    }
-
-    fn neighbour(&self) -> Neighbour {
-        if INTERRUPTED * self.interrupted > self.awake {
-            Neighbour::Brief
-        } else if self.ran < self.awake * OWN_PERCENT / 100 {
-            Neighbour::Computing
-        } else {
-            Neighbour::Nobody
-        }
-    }
+    sleeps: u32,
 }
 
 impl Placement {
@@ -164,26 +96,66 @@ impl Placement {
             computing: 0,
             stays_until: now,
             stay: STAY_MIN,
+            trial_at: now,
+            trial_pause: TRIAL_PAUSE_MIN,
             since: Usage::now(),
             slept: Duration::ZERO,
+            sleeps: 0,
         }
     }
 
     /// Takes note of a sleep, and moves or fixes the thread if it is time to.
     pub fn slept(&mut self, slept: Duration, taken: &TakenCores) {
         self.slept += slept;
+        self.sleeps += 1;
         let awake = self.since.at.elapsed().saturating_sub(self.slept);
         if awake < PERIOD || self.place == Place::Foreign {
             return;
         }
         let now = Usage::now();
-        let period = now.since(&self.since, self.slept);
+        let period = now.since(&self.since, self.slept, self.sleeps);
         self.since = now;
         self.slept = Duration::ZERO;
+        self.sleeps = 0;
+        self.decide(&period, taken);
+    }
+
+    /// Decides by what it has used where it goes on.
+    fn decide(&mut self, period: &Period, taken: &TakenCores) {
         match (period.is_busy(), self.place) {
+            (true, Place::Trial { core, .. }) => {
+                taken.share(core);
+                self.place = Place::On(core);
+                self.trial_pause = TRIAL_PAUSE_MIN;
+                self.judge(period.neighbour(), taken);
+            }
             (true, _) => self.judge(period.neighbour(), taken),
+            (false, Place::Trial { core, periods_left }) => match periods_left.checked_sub(1) {
+                Some(periods_left @ 1..) => self.place = Place::Trial { core, periods_left },
+                Some(0) | None => {
+                    self.release(core, Duration::ZERO, taken);
+                    self.trial_at = Instant::now() + self.trial_pause;
+                    self.trial_pause = (self.trial_pause * 2).min(LONGEST);
+                }
+            },
             (false, Place::On(core)) => self.release(core, Duration::ZERO, taken),
+            (false, Place::Free(_)) if period.waits_for_answers() => self.try_elsewhere(taken),
             (false, Place::Free(_) | Place::Foreign) => {}
+        }
+    }
+
+    /// Tries another core, which others stay off, if it is time to.
+    fn try_elsewhere(&mut self, taken: &TakenCores) {
+        if Instant::now() < self.trial_at {
+            return;
+        }
+        self.fix(Neighbour::Brief, taken);
+        if let Place::On(core) = self.place {
+            taken.reserve(core);
+            self.place = Place::Trial {
+                core,
+                periods_left: TRIAL_PERIODS,
+            };
         }
     }
 
@@ -289,6 +261,7 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::usage::testing::period;
     use std::thread;
 
     fn cores() -> usize {
@@ -360,31 +333,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_has_used_says_who_was_on_its_core() {
-        let ms = Duration::from_millis;
-        let period = |all, awake, ran, interrupted| Period {
-            all: ms(all),
-            awake: ms(awake),
-            ran: ms(ran),
-            interrupted,
-        };
-        for (neighbour, period) in [
-            (Neighbour::Nobody, period(10, 10, 10, 0)),
-            // As measured: an end of a connection on the vCPU's core, and elsewhere.
-            (Neighbour::Brief, period(12, 10, 7, 60)),
-            (Neighbour::Nobody, period(16, 16, 16, 4)),
-            // A loop that computes has every other time slice.
-            (Neighbour::Computing, period(12, 12, 6, 2)),
-            (Neighbour::Nobody, period(10, 10, 7, 20)),
-            (Neighbour::Brief, period(10, 10, 7, 21)),
-            (Neighbour::Computing, period(10, 10, 6, 20)),
-        ] {
-            assert_eq!(period.neighbour(), neighbour, "{period:?}");
-        }
-        assert!(period(15, 10, 10, 0).is_busy() && !period(16, 10, 10, 0).is_busy());
-    }
-
-    #[test]
     fn what_somebody_else_has_set_stays() {
         on_a_thread(|mut placement, taken, all| {
             let everywhere = placement.cores;
@@ -415,6 +363,52 @@ mod tests {
             assert!(matches!(place, Place::Free(until) if until <= Instant::now()));
             assert_eq!(left, all);
             assert!(taken.is_empty());
+        });
+    }
+
+    #[test]
+    fn one_that_waits_for_answers_is_tried_elsewhere_and_stays_if_it_polls() {
+        let waits = period(27_000, 10_000, 220, 10_000);
+        let polls = period(12_000, 10_000, 10, 6_000);
+        on_a_thread(|mut placement, taken, all| {
+            placement.decide(&waits, taken);
+            let Place::Trial { core, .. } = placement.place else {
+                assert_eq!(all, 1, "{placement:?}");
+                return;
+            };
+            assert_eq!((cores(), current_core()), (1, Some(core)));
+            assert!(taken.is_reserved(core));
+            placement.decide(&waits, taken);
+            assert!(matches!(placement.place, Place::Trial { .. }));
+            placement.decide(&polls, taken);
+            assert_eq!(placement.place, Place::On(core));
+            assert!(!taken.is_reserved(core) && !taken.is_empty());
+        });
+    }
+
+    #[test]
+    fn trials_that_change_nothing_are_ever_further_apart() {
+        let waits = period(27_000, 10_000, 220, 10_000);
+        on_a_thread(|mut placement, taken, all| {
+            for pause in [1, 2, 4, 8, 16, 32, 64, 100, 100] {
+                placement.decide(&waits, taken);
+                if all == 1 {
+                    return;
+                }
+                let began = Instant::now();
+                for _ in 0..TRIAL_PERIODS {
+                    assert!(matches!(placement.place, Place::Trial { .. }));
+                    placement.decide(&waits, taken);
+                }
+                assert!(matches!(placement.place, Place::Free(_)));
+                assert!(taken.is_empty() && cores() == all);
+                let pause = TRIAL_PAUSE_MIN * pause;
+                assert!(placement.trial_at >= began + pause, "{placement:?}");
+                placement.decide(&waits, taken);
+                assert!(matches!(placement.place, Place::Free(_)), "not at once");
+                placement.trial_at = began;
+            }
+            assert_eq!(placement.trial_pause, LONGEST);
         });
     }
 
