@@ -418,5 +418,7 @@ mod tests {
         let mut placement = Placement::new();
         placement.slept(Duration::from_secs(3600), &taken);
         assert!(matches!(placement.place, Place::Free(_)));
+        let hour = Duration::from_secs(3600);
+        assert_eq!((placement.slept, placement.sleeps), (hour, 1));
     }
 }

@@ -170,7 +170,7 @@ mod tests {
             (false, period(100_000, 10_000, 300, 5_000)),
             (true, period(25_001, 10_001, 101, 12_499)),
             (false, period(25_000, 10_000, 100, 12_499)),
-            (false, period(25_001, 10_001, 101, 12_501)),
+            (false, period(25_000, 10_000, 101, 12_500)),
         ] {
             assert_eq!(period.waits_for_answers(), waits, "{period:?}");
         }
