@@ -139,14 +139,17 @@ impl Placement {
                 }
             },
             (false, Place::On(core)) => self.release(core, Duration::ZERO, taken),
-            (false, Place::Free(_)) if period.waits_for_answers() => self.try_elsewhere(taken),
+            (false, Place::Free(until)) if period.waits_for_answers() => {
+                self.try_elsewhere(until, taken);
+            }
             (false, Place::Free(_) | Place::Foreign) => {}
         }
     }
 
-    /// Tries another core, which others stay off, if it is time to.
-    fn try_elsewhere(&mut self, taken: &TakenCores) {
-        if Instant::now() < self.trial_at {
+    /// Tries another core, which others stay off, if it is time to and the thread is no
+    /// longer left to the scheduler.
+    fn try_elsewhere(&mut self, free_until: Instant, taken: &TakenCores) {
+        if Instant::now() < self.trial_at.max(free_until) {
             return;
         }
         self.fix(Neighbour::Brief, taken);
@@ -409,6 +412,17 @@ mod tests {
                 placement.trial_at = began;
             }
             assert_eq!(placement.trial_pause, LONGEST);
+        });
+    }
+
+    #[test]
+    fn one_that_was_left_to_the_scheduler_is_not_tried_before_that_is_over() {
+        let waits = period(27_000, 10_000, 220, 10_000);
+        on_a_thread(|mut placement, taken, all| {
+            let free = Place::Free(Instant::now() + LONGEST);
+            placement.place = free;
+            placement.decide(&waits, taken);
+            assert_eq!((placement.place, cores()), (free, all));
         });
     }
 
