@@ -35,8 +35,6 @@ const PERIOD: Duration = Duration::from_millis(10);
 const COMPUTING_MAX: u32 = 2;
 /// How long it is left to the scheduler then, the first time.
 const FREE_MIN: Duration = Duration::from_millis(100);
-/// So many periods are a trial: a guest that has given up polling polls once in 65 sleeps.
-const TRIAL_PERIODS: u32 = 2;
 /// How long after a trial that has changed nothing the next one may be, the first time.
 const TRIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How long it stays on a core before it may change to another, the first time.
@@ -51,8 +49,10 @@ enum Place {
     Free(Instant),
     /// On that core.
     On(usize),
-    /// On that core, which others stay off, to see whether it polls there.
-    Trial { core: usize, periods_left: u32 },
+    /// On that core, which others stay off, to see whether it polls there: for two
+    /// periods, because a guest that has given up polling polls once in 65 sleeps.
+    /// `more`: the first of them is not over.
+    Trial { core: usize, more: bool },
     /// Where somebody else has put it.
     Foreign,
 }
@@ -106,10 +106,14 @@ impl Placement {
 
     /// Takes note of a sleep, and moves or fixes the thread if it is time to.
     pub fn slept(&mut self, slept: Duration, taken: &TakenCores) {
+        if self.place == Place::Foreign {
+            return;
+        }
         self.slept += slept;
-        self.sleeps += 1;
+        // How often it sleeps in a period is the guest's to say.
+        self.sleeps = self.sleeps.saturating_add(1);
         let awake = self.since.at.elapsed().saturating_sub(self.slept);
-        if awake < PERIOD || self.place == Place::Foreign {
+        if awake < PERIOD {
             return;
         }
         let now = Usage::now();
@@ -130,14 +134,14 @@ impl Placement {
                 self.judge(period.neighbour(), taken);
             }
             (true, _) => self.judge(period.neighbour(), taken),
-            (false, Place::Trial { core, periods_left }) => match periods_left.checked_sub(1) {
-                Some(periods_left @ 1..) => self.place = Place::Trial { core, periods_left },
-                Some(0) | None => {
-                    self.release(core, Duration::ZERO, taken);
-                    self.trial_at = Instant::now() + self.trial_pause;
-                    self.trial_pause = (self.trial_pause * 2).min(LONGEST);
-                }
-            },
+            (false, Place::Trial { core, more: true }) => {
+                self.place = Place::Trial { core, more: false };
+            }
+            (false, Place::Trial { core, more: false }) => {
+                self.release(core, Duration::ZERO, taken);
+                self.trial_at = Instant::now() + self.trial_pause;
+                self.trial_pause = (self.trial_pause * 2).min(LONGEST);
+            }
             (false, Place::On(core)) => self.release(core, Duration::ZERO, taken),
             (false, Place::Free(until)) if period.waits_for_answers() => {
                 self.try_elsewhere(until, taken);
@@ -155,10 +159,7 @@ impl Placement {
         self.fix(Neighbour::Brief, taken);
         if let Place::On(core) = self.place {
             taken.reserve(core);
-            self.place = Place::Trial {
-                core,
-                periods_left: TRIAL_PERIODS,
-            };
+            self.place = Place::Trial { core, more: true };
         }
     }
 
@@ -399,7 +400,7 @@ mod tests {
                     return;
                 }
                 let began = Instant::now();
-                for _ in 0..TRIAL_PERIODS {
+                for _ in 0..2 {
                     assert!(matches!(placement.place, Place::Trial { .. }));
                     placement.decide(&waits, taken);
                 }
@@ -434,5 +435,12 @@ mod tests {
         assert!(matches!(placement.place, Place::Free(_)));
         let hour = Duration::from_secs(3600);
         assert_eq!((placement.slept, placement.sleeps), (hour, 1));
+        placement.sleeps = u32::MAX;
+        placement.slept(Duration::ZERO, &taken);
+        assert_eq!(placement.sleeps, u32::MAX, "a guest may sleep as often");
+        // Of one that somebody else has put somewhere nothing is counted.
+        placement.place = Place::Foreign;
+        placement.slept(hour, &taken);
+        assert_eq!(placement.slept, hour);
     }
 }

@@ -15,7 +15,7 @@ const INTERRUPTED: Duration = Duration::from_micros(500);
 /// it has a core to itself, and for 33 beside the monitor, which is faster.
 const AWAKE_PERCENT: u32 = 65;
 /// Sleeps that are shorter than this on average are those of one that waits for answers. A
-/// guest polls for 100 us if its sleeps, exits included, take less than 200.
+/// guest polls for 100 µs if its sleeps, exits included, take less than 200.
 const BRIEF: Duration = Duration::from_micros(150);
 
 /// Who else used the core of a vCPU.
@@ -41,6 +41,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
+    /// What the calling thread and its process have used up to now.
     pub(super) fn now() -> Self {
         // Every thread has all of them.
         let time = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
@@ -97,6 +98,7 @@ impl Period {
         slept < BRIEF * self.sleeps && self.others_ran < self.all / 2
     }
 
+    /// Who else used its core meanwhile.
     pub(super) fn neighbour(&self) -> Neighbour {
         if INTERRUPTED * self.interrupted > self.awake {
             Neighbour::Brief
@@ -112,7 +114,7 @@ impl Period {
 pub(super) mod testing {
     use super::*;
 
-    /// A period of that many us, awake for so many, with so many sleeps, in which the
+    /// A period of that many µs, awake for so many, with so many sleeps, in which the
     /// process's other threads ran that long.
     pub fn period(all: u64, awake: u64, sleeps: u32, others_ran: u64) -> Period {
         let us = Duration::from_micros;
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn who_waits_for_answers_sleeps_briefly_and_is_not_kept_waiting_by_the_monitor() {
         for (waits, period) in [
-            // As measured: a sleep for each round trip of 120 us.
+            // As measured: a sleep for each round trip of 120 µs.
             (true, period(27_000, 10_000, 220, 10_000)),
             // A server of new connections; a stream; one that waits for a client.
             (false, period(20_000, 10_000, 150, 18_000)),
