@@ -79,7 +79,7 @@ fn copy(
             match reader.read(&mut chunk[..wanted]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A reader of an embedder's, of which nothing says when it has more: a
-                // `Descriptor` waits with poll(2) by itself.
+                // `Descriptor` waits with ppoll(2) by itself.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(PAUSE);
                 }
