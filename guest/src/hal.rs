@@ -26,6 +26,10 @@ impl Hal for GuestHal {
         registers::park(deadline);
     }
 
+    fn yield_core(&self) {
+        registers::yield_core();
+    }
+
     fn kick(&self, sleeper: usize) {
         registers::kick(sleeper);
     }

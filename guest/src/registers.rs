@@ -3,7 +3,7 @@
 //! There is no other way out of ring 3. What the VMM does with each is specified at
 //! [`arca_shared::protocol::register`].
 
-use arca_shared::protocol::register::{NO_DEADLINE, Register};
+use arca_shared::protocol::register::{NO_DEADLINE, Register, YIELD};
 
 /// Stores `value` in a 64-bit register.
 fn write(register: Register, value: u64) {
@@ -23,6 +23,11 @@ pub fn ring_doorbell() {
 /// `deadline` (nanoseconds since boot). Returns at once if a wake came before.
 pub fn park(deadline: Option<u64>) {
     write(Register::Park, deadline.unwrap_or(NO_DEADLINE));
+}
+
+/// Lets others run that wait for this vCPU's core, and goes on.
+pub fn yield_core() {
+    write(Register::Park, YIELD);
 }
 
 /// Wakes the vCPU of that index, or lets its next park return at once.

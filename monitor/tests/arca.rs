@@ -67,6 +67,10 @@ impl Hal for Host {
         *token = false;
     }
 
+    fn yield_core(&self) {
+        std::thread::yield_now();
+    }
+
     fn kick(&self, sleeper: usize) {
         let (token, given) = &self.tokens[sleeper];
         *token.lock().expect("not poisoned") = true;

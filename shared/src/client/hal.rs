@@ -25,6 +25,10 @@ pub trait Hal: Send + Sync + 'static {
     /// May return for no reason.
     fn park(&self, deadline: Option<u64>);
 
+    /// Lets others run that wait for the current sleeper's core, and goes on. It is no
+    /// sleep, and takes no token.
+    fn yield_core(&self);
+
     /// Wakes the sleeper of that index, or gives it the token.
     fn kick(&self, sleeper: usize);
 

@@ -28,6 +28,7 @@
 //! | [`hal`] | what the Arca side needs from the machine it runs on |
 //! | `waiters` | wakers that wait for the same thing |
 //! | [`adaptive_poll`] | how long a sleeper polls before it sleeps |
+//! | [`poll_yield`] | when a poll lets others run on its core |
 
 pub mod adaptive_poll;
 mod async_stream;
@@ -43,6 +44,7 @@ mod listener;
 mod nal;
 mod options;
 mod pipe_end;
+pub mod poll_yield;
 pub mod reactor;
 mod session;
 mod standard;

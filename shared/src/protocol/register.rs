@@ -7,7 +7,7 @@
 //! | offset | register | a store of |
 //! |---|---|---|
 //! | 0x000 | Doorbell | anything wakes the monitor; the vCPU does not leave the kernel |
-//! | 0x008 | Park | a deadline in nanoseconds since boot ([`NO_DEADLINE`]: none) puts the vCPU to sleep until then, or until it is woken; a wake that came before is a token, and the park returns at once |
+//! | 0x008 | Park | a deadline in nanoseconds since boot ([`NO_DEADLINE`]: none) puts the vCPU to sleep until then, or until it is woken; a wake that came before is a token, and the park returns at once; 0 ([`YIELD`]) is no sleep and takes no token: others that wait for the core run first |
 //! | 0x010 | Kick | an index wakes that vCPU, or leaves it the token |
 //! | 0x018 | Exit | a code ends the guest; its low 8 bits count |
 //! | 0x020 | Panic | anything ends the guest as a crash, whose message is on the UART already |
@@ -18,6 +18,9 @@ use super::layout::MMIO_BASE;
 
 /// Exception vectors, and so fault registers.
 pub const VECTORS: u8 = 32;
+/// What is written to Park by one that does not sleep, but lets others run first that wait
+/// for its core: a deadline that is past.
+pub const YIELD: u64 = 0;
 /// The deadline of a park that ends only by a wake.
 pub const NO_DEADLINE: u64 = u64::MAX;
 

@@ -17,6 +17,7 @@ pub(crate) enum Event {
     Kick(usize),
     /// Until the deadline.
     Park(Option<u64>),
+    Yield,
 }
 
 /// What happens elsewhere.
@@ -29,6 +30,8 @@ pub(crate) struct TestHal {
     pub(crate) clock: AtomicU64,
     /// How far the clock goes on when it is read.
     pub(crate) tick: AtomicU64,
+    /// How far it goes on in a yield.
+    pub(crate) yield_takes: AtomicU64,
     /// How often the clock was read.
     pub(crate) reads: AtomicU64,
     pub(crate) sleeper: AtomicUsize,
@@ -100,6 +103,12 @@ impl Hal for TestHal {
             (None, None) => panic!("parked, and nothing is to come"),
         }
         has_token();
+    }
+
+    fn yield_core(&self) {
+        self.note(Event::Yield);
+        let takes = self.yield_takes.load(Ordering::Relaxed);
+        self.clock.fetch_add(takes, Ordering::Relaxed);
     }
 
     fn kick(&self, sleeper: usize) {

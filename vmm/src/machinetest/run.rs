@@ -1,7 +1,7 @@
 //! From the first instruction to the exit status: exits, stops, parks and kicks.
 
 use super::*;
-use arca_shared::protocol::register::NO_DEADLINE;
+use arca_shared::protocol::register::{NO_DEADLINE, YIELD};
 use std::io::Write;
 use std::time::Instant;
 
@@ -28,10 +28,30 @@ fn a_park_ends_at_its_deadline() {
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     let stats = handle.stats();
     assert_eq!((stats.parks, stats.sleeps), (1, 1));
-    let past = Vm::new(code().register(Register::Park, 0).exit(0).config()).expect("starts");
+    let past = Vm::new(code().register(Register::Park, 1).exit(0).config()).expect("starts");
     let handle = past.handle();
     assert!(past.run().success());
-    assert_eq!(handle.stats().sleeps, 0);
+    let stats = handle.stats();
+    assert_eq!((stats.parks, stats.sleeps), (1, 0));
+}
+
+#[test]
+fn a_yield_is_no_park_and_takes_no_token() {
+    // The token ends the park; without it the guest would sleep until it is stopped.
+    let code = code()
+        .register(Register::Kick, 0)
+        .register(Register::Park, YIELD)
+        .register(Register::Park, NO_DEADLINE)
+        .exit(3);
+    let config = VmConfig {
+        timeout: Some(Duration::from_secs(20)),
+        ..code.config()
+    };
+    let vm = Vm::new(config).expect("starts");
+    let handle = vm.handle();
+    assert_eq!(vm.run().code(), 3);
+    let stats = handle.stats();
+    assert_eq!((stats.parks, stats.sleeps), (1, 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::platform::park::Parkers;
 use crate::platform::placement::Placement;
 use crate::platform::uart::Uart;
 use crate::vm::outcome::{Outcome, RunState};
-use arca_shared::protocol::register::{NO_DEADLINE, Register};
+use arca_shared::protocol::register::{NO_DEADLINE, Register, YIELD};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,6 +220,10 @@ impl VcpuShared {
                 written: Some(bytes.to_vec()),
             }
             .into(),
+            Some(Register::Park) if value == YIELD => {
+                std::thread::yield_now();
+                ExitAction::Continue
+            }
             Some(Register::Park) => ExitAction::Park((value != NO_DEADLINE).then_some(value)),
             Some(Register::Kick) => {
                 let index = usize::try_from(value).unwrap_or(usize::MAX);

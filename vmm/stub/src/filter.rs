@@ -3,6 +3,7 @@
 //! | call | with |
 //! |---|---|
 //! | futex | FUTEX_WAIT or FUTEX_WAKE: a vCPU sleeps, wakes another, or hands over to the VMM |
+//! | sched_yield | a vCPU lets others run on its core |
 //! | write | eight bytes to the doorbell's eventfd |
 //! | rt_sigreturn | a signal handler ends |
 //! | restart_syscall | the kernel's own, after the process was stopped and goes on |
@@ -58,6 +59,8 @@ pub mod call {
     pub const WRITE: u32 = 1;
     /// rt_sigreturn(2)
     pub const RT_SIGRETURN: u32 = 15;
+    /// sched_yield(2)
+    pub const SCHED_YIELD: u32 = 24;
     /// futex(2)
     pub const FUTEX: u32 = 202;
     /// restart_syscall(2)
@@ -72,7 +75,7 @@ pub const FUTEX_WAIT: u32 = 0;
 pub const FUTEX_WAKE: u32 = 1;
 
 /// Length of the program.
-const LEN: usize = 26;
+const LEN: usize = 27;
 
 /// The program. `text`: the addresses of the stub's instructions, all with the same
 /// upper half; `doorbell`: the descriptor.
@@ -111,24 +114,25 @@ pub fn program(text: Range<u64>, doorbell: u32) -> [Instruction; LEN] {
         at_least(5, text.start as u32, 6, CAUGHT),
         at_least(6, text.end as u32, CAUGHT, 7),
         load(NUMBER),
-        equal(8, call::FUTEX, 13, 9),
-        equal(9, call::WRITE, 17, 10),
+        equal(8, call::FUTEX, 14, 9),
+        equal(9, call::WRITE, 18, 10),
         equal(10, call::RT_SIGRETURN, ALLOWED, 11),
-        equal(11, call::RESTART_SYSCALL, ALLOWED, 12),
-        equal(12, call::EXIT_GROUP, ALLOWED, CAUGHT),
+        equal(11, call::SCHED_YIELD, ALLOWED, 12),
+        equal(12, call::RESTART_SYSCALL, ALLOWED, 13),
+        equal(13, call::EXIT_GROUP, ALLOWED, CAUGHT),
         // futex: its operation.
         load(argument(1)),
-        equal(14, FUTEX_WAIT, ALLOWED, 15),
-        equal(15, FUTEX_WAKE, ALLOWED, CAUGHT),
+        equal(15, FUTEX_WAIT, ALLOWED, 16),
+        equal(16, FUTEX_WAKE, ALLOWED, CAUGHT),
         // Not reached.
         end(TRAP),
         // write: the descriptor, then how much.
         load(argument(0)),
-        equal(18, doorbell, 19, CAUGHT),
+        equal(19, doorbell, 20, CAUGHT),
         load(argument(2)),
-        equal(20, 8, 21, CAUGHT),
+        equal(21, 8, 22, CAUGHT),
         load(argument(2) + 4),
-        equal(22, 0, ALLOWED, CAUGHT),
+        equal(23, 0, ALLOWED, CAUGHT),
         // Not reached.
         end(TRAP),
         end(ALLOW),
@@ -193,12 +197,13 @@ mod tests {
         }
     }
 
-    fn left() -> [Call; 6] {
+    fn left() -> [Call; 7] {
         [
             call(call::FUTEX, [7, FUTEX_WAIT.into(), 0, 0, 0, 0]),
             call(call::FUTEX, [7, FUTEX_WAKE.into(), 1, 0, 0, 0]),
             call(call::WRITE, [1, 7, 8, 0, 0, 0]),
             call(call::RT_SIGRETURN, [0; 6]),
+            call(call::SCHED_YIELD, [0; 6]),
             call(call::RESTART_SYSCALL, [0; 6]),
             call(call::EXIT_GROUP, [0; 6]),
         ]

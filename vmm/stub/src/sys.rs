@@ -91,6 +91,11 @@ pub fn futex_wake(word: &AtomicU32) {
     let _ = unsafe { syscall(call::FUTEX, arguments) };
 }
 
+/// Lets others run that wait for this thread's core.
+pub fn yield_core() {
+    let _ = plain(call::SCHED_YIELD, [0; 6]);
+}
+
 fn address(word: &AtomicU32) -> u64 {
     word.as_ptr().expose_provenance() as u64
 }

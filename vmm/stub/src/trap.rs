@@ -245,7 +245,11 @@ fn serve_here(slot: &Slot, address: u64, value: u64) -> bool {
     if address == registers.doorbell.get() {
         sys::signal(DOORBELL_FD);
     } else if address == registers.park.get() {
-        park(slot, value);
+        match value {
+            // A deadline that is past: it does not sleep, and lets others run.
+            0 => sys::yield_core(),
+            deadline => park(slot, deadline),
+        }
     } else if address == registers.kick.get() && value < area.vcpus.get() {
         let Some(other) = area.slots.get(value as usize) else {
             return false;

@@ -35,6 +35,8 @@ impl Hal for TestHal {
         hook(&itself, deadline);
     }
 
+    fn yield_core(&self) {}
+
     fn kick(&self, sleeper: usize) {
         self.kicked.lock().push(sleeper);
     }

@@ -12,6 +12,7 @@ pub use timer::Timer;
 
 use crate::client::adaptive_poll::AdaptivePoll;
 use crate::client::hal::Hal;
+use crate::client::poll_yield::PollYield;
 use crate::memory::{Arena, ArenaError, ShmOffset};
 use crate::notify::{Counter, NotifyArea, Slot};
 use crate::protocol::layout::MAX_VCPUS;
@@ -47,6 +48,7 @@ pub struct Reactor {
 /// Whether and how long a sleeper polls before it parks.
 struct PollState {
     adaptive: AdaptivePoll,
+    yields: PollYield,
     /// The next time not at all: what is waited for takes its time.
     skip: bool,
 }
@@ -83,6 +85,7 @@ impl Reactor {
                 .map(|_| {
                     Mutex::new(PollState {
                         adaptive: AdaptivePoll::new(shared.hal.poll_limit()),
+                        yields: PollYield::new(),
                         skip: false,
                     })
                 })
@@ -254,6 +257,7 @@ impl Reactor {
         let nearest = self.timers.nearest();
         let began = hal.now();
         let end = began.saturating_add(limit);
+        let mut yields_at = state.lock().yields.first(began);
         loop {
             let now = hal.now();
             if found() {
@@ -266,6 +270,11 @@ impl Reactor {
             if now >= end {
                 state.lock().adaptive.record_miss();
                 return false;
+            }
+            if yields_at.is_some_and(|at| now >= at) {
+                hal.yield_core();
+                yields_at = state.lock().yields.record(now, hal.now());
+                continue;
             }
             core::hint::spin_loop();
         }

@@ -286,6 +286,40 @@ fn a_poll_ends_at_the_nearest_timer() {
 }
 
 #[test]
+fn a_long_poll_lets_others_run_and_finds_what_they_bring() {
+    let peer = polling(100_000);
+    let yields = |checks: usize| {
+        peer.hal.tick.store(1_000, Ordering::Relaxed);
+        let checked = AtomicUsize::new(0);
+        let found = || checked.fetch_add(1, Ordering::Relaxed) + 1 == checks;
+        peer.hal.while_parked(|| ());
+        peer.reactor.wait(&found);
+        peer.hal.tick.store(0, Ordering::Relaxed);
+        peer.hal.events()
+    };
+    park_for(&peer, 5);
+    peer.hal.yield_takes.store(4_000, Ordering::Relaxed);
+    assert_eq!(yields(25), [], "an answer that comes soon");
+    assert_eq!(yields(26), [Event::Yield]);
+    // Somebody has run: sooner from now on.
+    peer.hal.yield_takes.store(40_000, Ordering::Relaxed);
+    assert_eq!(yields(26), [Event::Yield]);
+    peer.hal.yield_takes.store(4_000, Ordering::Relaxed);
+    assert_eq!(yields(8), [Event::Yield]);
+    // Where a yield is dear it is tried twice, and not in the next poll.
+    let dear = polling(100_000);
+    park_for(&dear, 5);
+    dear.hal.yield_takes.store(17_000, Ordering::Relaxed);
+    dear.hal.tick.store(1_000, Ordering::Relaxed);
+    for expected in [&[Event::Yield, Event::Yield][..], &[]] {
+        let until = dear.hal.clock.load(Ordering::Relaxed) + 90_000;
+        let found = || dear.hal.clock.load(Ordering::Relaxed) >= until;
+        dear.reactor.wait(&found);
+        assert_eq!(dear.hal.events(), expected);
+    }
+}
+
+#[test]
 fn who_is_patient_parks_at_once_the_next_time() {
     let peer = polling(100);
     park_for(&peer, 5);

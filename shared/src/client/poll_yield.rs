@@ -1,0 +1,207 @@
+//! When a poll lets others run on its core.
+//!
+//! Whoever is to bring what is polled for may have been woken on the poller's core. It
+//! waits there until the poll is over, which has found nothing: both sleep and wake each
+//! other from then on. A poll that yields now and then finds what they bring.
+//!
+//! A yield pays where it costs little, and that is measured. In a thread it takes less
+//! than a microsecond, in a guest that is a process a few more for the signal handler
+//! around it; a guest that leaves a machine for it may take tens. Where somebody computes
+//! on the same core, a yield gives a time slice away, milliseconds, and is not repeated
+//! soon.
+
+/// When a sleeper's polls yield. All times are in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct PollYield {
+    /// The least that a yield has taken of late: what it costs if nobody else wants to run.
+    cost: u64,
+    /// How long to poll before a yield.
+    gap: u64,
+    /// The last one was dear, or others ran: the next, at once, says which.
+    again: bool,
+    /// No yield before that.
+    rests_until: u64,
+    /// How long it rests the next time.
+    rest: u64,
+}
+
+/// What is dear: a tenth of what a guest polls for at most.
+const DEAR: u64 = 10_000;
+/// A yield that takes so much longer than its cost has let somebody run.
+const RAN: u64 = 2_000;
+/// Whoever runs for longer than that computes: others are done in tens of microseconds.
+const COMPUTES: u64 = 500_000;
+/// The shortest and the longest poll before a yield. An answer that takes no more than a
+/// round trip on loopback comes before the longest is over.
+const GAP_MIN: u64 = 2_000;
+const GAP_MAX: u64 = 25_000;
+/// The first and the longest rest.
+const REST_MIN: u64 = 1_000_000;
+const REST_MAX: u64 = 1_000_000_000;
+/// Each yield that is none of those forgives so many-th of the rest: a time slice that was
+/// given away costs as much as some tens of them gain.
+const FORGIVEN: u64 = 64;
+
+impl PollYield {
+    /// Of a sleeper that has not yielded yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            cost: u64::MAX,
+            gap: GAP_MAX,
+            again: false,
+            rests_until: 0,
+            rest: REST_MIN,
+        }
+    }
+
+    /// A poll begins now: when it is to yield, if at all.
+    #[must_use]
+    pub const fn first(&self, now: u64) -> Option<u64> {
+        if now < self.rests_until {
+            return None;
+        }
+        Some(now.saturating_add(self.gap))
+    }
+
+    /// Takes note of a yield: when the poll is to yield again, if at all.
+    pub fn record(&mut self, began: u64, ended: u64) -> Option<u64> {
+        let took = ended.saturating_sub(began);
+        // It rises by and by, so that one that was measured too low is not the last word.
+        let risen = self.cost.saturating_add(self.cost / 64 + 1);
+        self.cost = took.min(risen);
+        let again = core::mem::take(&mut self.again);
+        if took <= COMPUTES && self.cost > DEAR && !again {
+            self.again = true;
+            return Some(ended);
+        }
+        if took > COMPUTES || self.cost > DEAR {
+            self.gap = GAP_MAX;
+            self.rests_until = ended.saturating_add(self.rest);
+            self.rest = (self.rest * 2).min(REST_MAX);
+            return None;
+        }
+        self.rest = (self.rest - self.rest / FORGIVEN).max(REST_MIN);
+        self.gap = match took > self.cost.saturating_add(RAN) {
+            true => (self.gap / 4).max(GAP_MIN).max(self.cost),
+            false => (self.gap * 2).min(GAP_MAX),
+        };
+        Some(ended.saturating_add(self.gap))
+    }
+}
+
+impl Default for PollYield {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a yield of that many microseconds at time 0, how long until the next.
+    fn after(yields: &mut PollYield, took: u64) -> Option<u64> {
+        let ended = took * 1000;
+        yields.record(0, ended).map(|next| next - ended)
+    }
+
+    #[test]
+    fn the_first_is_after_the_longest_gap_and_others_that_run_make_it_shorter() {
+        let mut yields = PollYield::new();
+        assert_eq!(yields.first(7), Some(25_007));
+        assert_eq!(after(&mut yields, 1), Some(25_000), "nobody ran");
+        for gap in [6_250, 2_000, 2_000] {
+            assert_eq!(after(&mut yields, 500), Some(gap));
+            assert_eq!(yields.first(7), Some(7 + gap));
+        }
+        for gap in [4_000, 8_000, 16_000, 25_000, 25_000] {
+            assert_eq!(after(&mut yields, 3), Some(gap), "nobody ran");
+        }
+        let ran = yields.cost + yields.cost / 64 + 1 + RAN;
+        assert_eq!(yields.record(0, ran), Some(ran + 25_000));
+        yields.cost = 1_000;
+        assert_eq!(yields.record(0, 1_016 + RAN + 1), Some(1_017 + RAN + 6_250));
+    }
+
+    #[test]
+    fn a_cost_that_was_measured_too_low_is_corrected() {
+        let mut yields = PollYield::new();
+        assert_eq!(yields.record(5, 5), Some(25_005));
+        assert_eq!(after(&mut yields, 4), Some(6_250), "somebody ran, it seems");
+        for _ in 0..400 {
+            after(&mut yields, 4);
+        }
+        assert_eq!((yields.cost, yields.gap), (4_000, 25_000));
+    }
+
+    #[test]
+    fn no_more_than_half_of_a_poll_is_spent_on_yields() {
+        let mut yields = PollYield::new();
+        assert_eq!(after(&mut yields, 9), Some(25_000));
+        for _ in 0..4 {
+            let gap = after(&mut yields, 50).expect("another");
+            assert!(gap >= 9_000, "{gap}");
+        }
+    }
+
+    #[test]
+    fn what_is_dear_is_tried_twice_and_then_ever_more_seldom() {
+        let mut yields = PollYield::new();
+        let mut now = 0;
+        for rest in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000] {
+            assert_eq!(yields.first(now), Some(now + 25_000));
+            assert_eq!(
+                yields.record(now, now + 10_001),
+                Some(now + 10_001),
+                "once more"
+            );
+            assert_eq!(yields.record(now, now + 17_000), None);
+            let until = now + 17_000 + rest * 1_000_000;
+            assert_eq!(yields.first(until - 1), None);
+            now = until;
+        }
+        assert!(yields.first(now).is_some());
+    }
+
+    #[test]
+    fn one_that_others_ran_in_is_not_taken_for_dear() {
+        let mut yields = PollYield::new();
+        assert_eq!(after(&mut yields, 40), Some(0), "once more");
+        assert_eq!(after(&mut yields, 4), Some(25_000));
+        assert_eq!(after(&mut yields, 40), Some(6_250));
+    }
+
+    #[test]
+    fn who_computes_is_not_yielded_to_soon_again() {
+        let mut yields = PollYield::new();
+        assert_eq!(after(&mut yields, 4), Some(25_000));
+        assert_eq!(after(&mut yields, 40), Some(6_250));
+        assert_eq!(after(&mut yields, 501), None);
+        assert_eq!(yields.first(1_500_999), None);
+        assert_eq!(yields.first(1_501_000), Some(1_526_000), "the longest gap");
+        assert_eq!(after(&mut yields, 3_000), None);
+        assert_eq!(yields.first(4_999_999), None, "for twice as long");
+        assert!(yields.first(5_000_000).is_some());
+        // That nobody computes any more is forgiven by and by.
+        assert_eq!(after(&mut yields, 4), Some(25_000));
+        assert_eq!(yields.rest, 4_000_000 - 62_500);
+        for _ in 0..100 {
+            after(&mut yields, 40);
+            after(&mut yields, 4);
+        }
+        assert_eq!(yields.rest, 1_000_000);
+        // Nor is one that was never cheap tried a second time at once.
+        assert_eq!(after(&mut PollYield::new(), 501), None);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_harms_nothing() {
+        let mut yields = PollYield::new();
+        assert_eq!(yields.record(9, 9), Some(25_009));
+        assert_eq!(yields.record(9, 3), Some(25_003));
+        assert_eq!(yields.first(u64::MAX), Some(u64::MAX));
+        assert_eq!(yields.record(0, u64::MAX), None);
+        assert_eq!(yields.first(u64::MAX - 1), None);
+    }
+}
