@@ -168,6 +168,7 @@ mod tests {
     fn one_that_others_ran_in_is_not_taken_for_dear() {
         let mut yields = PollYield::new();
         assert_eq!(after(&mut yields, 40), Some(0), "once more");
+        assert_eq!(after(&mut PollYield::new(), 10), Some(25_000), "not dear");
         assert_eq!(after(&mut yields, 4), Some(25_000));
         assert_eq!(after(&mut yields, 40), Some(6_250));
     }
