@@ -26,11 +26,23 @@ pub(crate) struct Relay {
     pub(crate) burst_ends: Vec<(u32, bool)>,
     /// Bytes that a connection may move in each direction in one turn.
     pub(crate) budget: usize,
+    /// Most bytes that one receive moves in this turn.
+    pub(crate) receive_max: usize,
     /// How long a peer may take nothing of what an Arca that has left wrote to it.
     pub(crate) orphan_timeout: Duration,
     /// Who is told what happens, if anybody is.
     pub(crate) tracer: Option<Box<Tracer>>,
     logged: Logged,
+}
+
+/// Most bytes that one receive moves where `ready` connections have their turn. What the
+/// guest does with those of one alone, it can do while the next are received; of several,
+/// it has another's meanwhile, and fewer calls acknowledge less often.
+const fn receive_max(ready: usize) -> usize {
+    match ready {
+        0 | 1 => 128 << 10,
+        _ => 256 << 10,
+    }
 }
 
 /// Lines logged lately on account of the guest.
@@ -76,10 +88,16 @@ impl Relay {
             said_hello: false,
             burst_ends: Vec::new(),
             budget: budget.max(1),
+            receive_max: receive_max(1),
             orphan_timeout,
             tracer: None,
             logged: Logged::default(),
         }
+    }
+
+    /// A turn of `ready` connections begins.
+    pub(crate) fn begin_turn(&mut self, ready: usize) {
+        self.receive_max = receive_max(ready);
     }
 
     /// Traces what happened, if anybody wants to know.
@@ -121,6 +139,12 @@ fn say_left_out(lines: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_alone_receives_less_at_a_time_than_one_of_several() {
+        let most = [0, 1, 2, 9].map(receive_max);
+        assert_eq!(most, [131_072, 131_072, 262_144, 262_144]);
+    }
 
     #[test]
     fn lines_are_limited_and_those_left_out_are_counted() {

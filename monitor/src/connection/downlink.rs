@@ -1,6 +1,6 @@
 //! From TCP to Arca.
 
-use super::{Connection, Leaving, RECEIVE_MAX, spent};
+use super::{Connection, Leaving, spent};
 use crate::relay::Relay;
 use crate::sys;
 use crate::trace::{Direction, TraceKind};
@@ -70,7 +70,7 @@ impl Connection {
             }
             let room = self
                 .to_arca
-                .room_parts(budget.min(RECEIVE_MAX))?
+                .room_parts(budget.min(relay.receive_max))?
                 .in_one(PIECE);
             if room.is_empty() {
                 if self.to_arca.arm_room(1)? == Arm::Armed {

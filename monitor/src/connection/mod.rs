@@ -66,9 +66,6 @@ use socket2::Socket;
 /// largest ring, so that the guest goes on writing into the rest; where there are many
 /// connections, it is all of a ring, and the guest goes on with another.
 const SEND_MAX: usize = 512 << 10;
-/// Most bytes that one receive moves: what the guest does with them, it can do while the
-/// next are received.
-const RECEIVE_MAX: usize = 128 << 10;
 
 /// Bytes of its budget that a call costs a connection, however few it moved: whoever
 /// gives or takes a byte at a time has no more calls in a turn than others.

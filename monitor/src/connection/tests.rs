@@ -451,7 +451,7 @@ fn a_turn_is_bounded_in_calls() {
         (0, 64),
         (1, 64),
         (CALL, 64),
-        (RECEIVE_MAX, 2),
+        (whole / 2, 2),
         (usize::MAX, 1),
     ] {
         let left = std::iter::successors(Some(whole), |&budget| Some(spent(budget, len)));

@@ -283,7 +283,9 @@ impl Connections {
 
     /// A turn for every connection that has something to do.
     pub(crate) fn run_queue(&mut self, relay: &mut Relay) {
-        for _ in 0..self.queue.len() {
+        let ready = self.queue.len();
+        relay.begin_turn(ready);
+        for _ in 0..ready {
             let Some(id) = self.queue.pop_front() else {
                 break;
             };
