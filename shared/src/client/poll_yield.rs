@@ -10,6 +10,18 @@
 //! on the same core, a yield gives a time slice away, milliseconds, and is not repeated
 //! soon.
 
+/// What a poll does after a yield.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It yields once more, whether or not it has found something: the yield was dear, or
+    /// others ran, and the next says which.
+    AtOnce,
+    /// It yields again at that time.
+    At(u64),
+    /// It yields no more.
+    Never,
+}
+
 /// When a sleeper's polls yield. All times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct PollYield {
@@ -17,7 +29,7 @@ pub struct PollYield {
     cost: u64,
     /// How long to poll before a yield.
     gap: u64,
-    /// The last one was dear, or others ran: the next, at once, says which.
+    /// The last one was answered with [`Next::AtOnce`].
     again: bool,
     /// No yield before that.
     rests_until: u64,
@@ -64,8 +76,8 @@ impl PollYield {
         Some(now.saturating_add(self.gap))
     }
 
-    /// Takes note of a yield: when the poll is to yield again, if at all.
-    pub fn record(&mut self, began: u64, ended: u64) -> Option<u64> {
+    /// Takes note of a yield.
+    pub fn record(&mut self, began: u64, ended: u64) -> Next {
         let took = ended.saturating_sub(began);
         // It rises by and by, so that one that was measured too low is not the last word.
         let risen = self.cost.saturating_add(self.cost / 64 + 1);
@@ -73,20 +85,20 @@ impl PollYield {
         let again = core::mem::take(&mut self.again);
         if took <= COMPUTES && self.cost > DEAR && !again {
             self.again = true;
-            return Some(ended);
+            return Next::AtOnce;
         }
         if took > COMPUTES || self.cost > DEAR {
             self.gap = GAP_MAX;
             self.rests_until = ended.saturating_add(self.rest);
             self.rest = (self.rest * 2).min(REST_MAX);
-            return None;
+            return Next::Never;
         }
         self.rest = (self.rest - self.rest / FORGIVEN).max(REST_MIN);
         self.gap = match took > self.cost.saturating_add(RAN) {
             true => (self.gap / 4).max(GAP_MIN).max(self.cost),
             false => (self.gap * 2).min(GAP_MAX),
         };
-        Some(ended.saturating_add(self.gap))
+        Next::At(ended.saturating_add(self.gap))
     }
 }
 
@@ -100,35 +112,45 @@ impl Default for PollYield {
 mod tests {
     use super::*;
 
-    /// After a yield of that many microseconds at time 0, how long until the next.
-    fn after(yields: &mut PollYield, took: u64) -> Option<u64> {
+    /// After a yield of that many microseconds at time 0: the next, from its end on.
+    fn after(yields: &mut PollYield, took: u64) -> Next {
         let ended = took * 1000;
-        yields.record(0, ended).map(|next| next - ended)
+        match yields.record(0, ended) {
+            Next::At(at) => Next::At(at - ended),
+            next => next,
+        }
     }
 
     #[test]
     fn the_first_is_after_the_longest_gap_and_others_that_run_make_it_shorter() {
         let mut yields = PollYield::new();
         assert_eq!(yields.first(7), Some(25_007));
-        assert_eq!(after(&mut yields, 1), Some(25_000), "nobody ran");
+        assert_eq!(after(&mut yields, 1), Next::At(25_000), "nobody ran");
         for gap in [6_250, 2_000, 2_000] {
-            assert_eq!(after(&mut yields, 500), Some(gap));
+            assert_eq!(after(&mut yields, 500), Next::At(gap));
             assert_eq!(yields.first(7), Some(7 + gap));
         }
         for gap in [4_000, 8_000, 16_000, 25_000, 25_000] {
-            assert_eq!(after(&mut yields, 3), Some(gap), "nobody ran");
+            assert_eq!(after(&mut yields, 3), Next::At(gap), "nobody ran");
         }
         let ran = yields.cost + yields.cost / 64 + 1 + RAN;
-        assert_eq!(yields.record(0, ran), Some(ran + 25_000));
+        assert_eq!(yields.record(0, ran), Next::At(ran + 25_000));
         yields.cost = 1_000;
-        assert_eq!(yields.record(0, 1_016 + RAN + 1), Some(1_017 + RAN + 6_250));
+        assert_eq!(
+            yields.record(0, 1_016 + RAN + 1),
+            Next::At(1_017 + RAN + 6_250)
+        );
     }
 
     #[test]
     fn a_cost_that_was_measured_too_low_is_corrected() {
         let mut yields = PollYield::new();
-        assert_eq!(yields.record(5, 5), Some(25_005));
-        assert_eq!(after(&mut yields, 4), Some(6_250), "somebody ran, it seems");
+        assert_eq!(yields.record(5, 5), Next::At(25_005));
+        assert_eq!(
+            after(&mut yields, 4),
+            Next::At(6_250),
+            "somebody ran, it seems"
+        );
         for _ in 0..400 {
             after(&mut yields, 4);
         }
@@ -138,10 +160,10 @@ mod tests {
     #[test]
     fn no_more_than_half_of_a_poll_is_spent_on_yields() {
         let mut yields = PollYield::new();
-        assert_eq!(after(&mut yields, 9), Some(25_000));
+        assert_eq!(after(&mut yields, 9), Next::At(25_000));
         for _ in 0..4 {
-            let gap = after(&mut yields, 50).expect("another");
-            assert!(gap >= 9_000, "{gap}");
+            let next = after(&mut yields, 50);
+            assert!(matches!(next, Next::At(9_000..)), "{next:?}");
         }
     }
 
@@ -151,12 +173,8 @@ mod tests {
         let mut now = 0;
         for rest in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000] {
             assert_eq!(yields.first(now), Some(now + 25_000));
-            assert_eq!(
-                yields.record(now, now + 10_001),
-                Some(now + 10_001),
-                "once more"
-            );
-            assert_eq!(yields.record(now, now + 17_000), None);
+            assert_eq!(yields.record(now, now + 10_001), Next::AtOnce);
+            assert_eq!(yields.record(now, now + 17_000), Next::Never);
             let until = now + 17_000 + rest * 1_000_000;
             assert_eq!(yields.first(until - 1), None);
             now = until;
@@ -167,25 +185,29 @@ mod tests {
     #[test]
     fn one_that_others_ran_in_is_not_taken_for_dear() {
         let mut yields = PollYield::new();
-        assert_eq!(after(&mut yields, 40), Some(0), "once more");
-        assert_eq!(after(&mut PollYield::new(), 10), Some(25_000), "not dear");
-        assert_eq!(after(&mut yields, 4), Some(25_000));
-        assert_eq!(after(&mut yields, 40), Some(6_250));
+        assert_eq!(after(&mut yields, 40), Next::AtOnce, "once more");
+        assert_eq!(
+            after(&mut PollYield::new(), 10),
+            Next::At(25_000),
+            "not dear"
+        );
+        assert_eq!(after(&mut yields, 4), Next::At(25_000));
+        assert_eq!(after(&mut yields, 40), Next::At(6_250));
     }
 
     #[test]
     fn who_computes_is_not_yielded_to_soon_again() {
         let mut yields = PollYield::new();
-        assert_eq!(after(&mut yields, 4), Some(25_000));
-        assert_eq!(after(&mut yields, 40), Some(6_250));
-        assert_eq!(after(&mut yields, 501), None);
+        assert_eq!(after(&mut yields, 4), Next::At(25_000));
+        assert_eq!(after(&mut yields, 40), Next::At(6_250));
+        assert_eq!(after(&mut yields, 501), Next::Never);
         assert_eq!(yields.first(1_500_999), None);
         assert_eq!(yields.first(1_501_000), Some(1_526_000), "the longest gap");
-        assert_eq!(after(&mut yields, 3_000), None);
+        assert_eq!(after(&mut yields, 3_000), Next::Never);
         assert_eq!(yields.first(4_999_999), None, "for twice as long");
         assert!(yields.first(5_000_000).is_some());
         // That nobody computes any more is forgiven by and by.
-        assert_eq!(after(&mut yields, 4), Some(25_000));
+        assert_eq!(after(&mut yields, 4), Next::At(25_000));
         assert_eq!(yields.rest, 4_000_000 - 62_500);
         for _ in 0..100 {
             after(&mut yields, 40);
@@ -193,16 +215,16 @@ mod tests {
         }
         assert_eq!(yields.rest, 1_000_000);
         // Nor is one that was never cheap tried a second time at once.
-        assert_eq!(after(&mut PollYield::new(), 501), None);
+        assert_eq!(after(&mut PollYield::new(), 501), Next::Never);
     }
 
     #[test]
     fn a_clock_that_stands_still_or_goes_back_harms_nothing() {
         let mut yields = PollYield::new();
-        assert_eq!(yields.record(9, 9), Some(25_009));
-        assert_eq!(yields.record(9, 3), Some(25_003));
+        assert_eq!(yields.record(9, 9), Next::At(25_009));
+        assert_eq!(yields.record(9, 3), Next::At(25_003));
         assert_eq!(yields.first(u64::MAX), Some(u64::MAX));
-        assert_eq!(yields.record(0, u64::MAX), None);
+        assert_eq!(yields.record(0, u64::MAX), Next::Never);
         assert_eq!(yields.first(u64::MAX - 1), None);
     }
 }

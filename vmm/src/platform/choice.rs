@@ -20,7 +20,7 @@ pub enum Platform {
     Auto,
     /// A virtual machine under KVM.
     Kvm,
-    /// A process that has given up all but five system calls.
+    /// A process that has given up all but six system calls.
     Process,
 }
 

@@ -1,7 +1,7 @@
 //! The stub: a process that carries a guest where there is no KVM.
 //!
 //! Guest code runs natively, a thread for each vCPU, in a process that has given up
-//! all but five system calls. A store to the MMIO page faults, since nothing is
+//! all but six system calls. A store to the MMIO page faults, since nothing is
 //! mapped there; the stub's signal handler decodes it and does what the register is
 //! for, or hands it to the VMM. An exception is a signal whose frame holds what the
 //! processor said.

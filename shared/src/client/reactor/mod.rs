@@ -12,7 +12,7 @@ pub use timer::Timer;
 
 use crate::client::adaptive_poll::AdaptivePoll;
 use crate::client::hal::Hal;
-use crate::client::poll_yield::PollYield;
+use crate::client::poll_yield::{Next, PollYield};
 use crate::memory::{Arena, ArenaError, ShmOffset};
 use crate::notify::{Counter, NotifyArea, Slot};
 use crate::protocol::layout::MAX_VCPUS;
@@ -272,11 +272,25 @@ impl Reactor {
                 return false;
             }
             if yields_at.is_some_and(|at| now >= at) {
-                hal.yield_core();
-                yields_at = state.lock().yields.record(now, hal.now());
+                yields_at = self.yield_core(state);
                 continue;
             }
             core::hint::spin_loop();
+        }
+    }
+
+    /// Lets others run on the current sleeper's core; when the poll is to do so again, if
+    /// at all.
+    fn yield_core(&self, state: &Mutex<PollState>) -> Option<u64> {
+        let hal = &self.shared.hal;
+        loop {
+            let began = hal.now();
+            hal.yield_core();
+            match state.lock().yields.record(began, hal.now()) {
+                Next::AtOnce => {}
+                Next::At(at) => return Some(at),
+                Next::Never => return None,
+            }
         }
     }
 
