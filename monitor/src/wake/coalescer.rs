@@ -69,6 +69,10 @@ impl WakeCoalescer {
 
     /// Marks a slot, and defers the wake if one is needed.
     fn defer(&mut self, slot: Slot, urgent: bool) {
+        if self.deferred.is_some_and(|wake| wake.may_be_taken) && self.notifier.all_taken() {
+            // Who is awake keeps up: what comes now is given its own time.
+            self.deferred = None;
+        }
         let need = self.notifier.mark(slot);
         if need != Need::Sleeper {
             self.notified_awake = true;
@@ -241,6 +245,22 @@ mod tests {
         wakes.notify(SLOT);
         wakes.flush_if_due(true);
         assert_eq!(wakes.sent_so_far(), 1);
+    }
+
+    #[test]
+    fn marks_that_come_after_all_were_taken_have_their_own_time() {
+        let mut wakes = wakes_of(2);
+        wakes.notifier.area().vcpu(1).prepare_sleep();
+        wakes.notify(SLOT);
+        let first = wakes.deferred.expect("a wake").since;
+        wakes.notify(Slot(4));
+        let both = wakes.deferred.expect("the same");
+        assert_eq!((both.since, both.marks), (first, 2));
+        // One at a time, taken at once, again and again: no sleeper is needed.
+        wakes.notifier.area().to_guest().take(|_| {});
+        wakes.notify(SLOT);
+        let next = wakes.deferred.expect("another");
+        assert!(next.since > first && next.marks == 1 && wakes.sent_so_far() == 0);
     }
 
     #[test]

@@ -125,6 +125,11 @@ impl GuestNotifier {
         need
     }
 
+    /// Whether no mark stands, as of now: whoever took them acts on them.
+    pub(crate) fn all_taken(&self) -> bool {
+        !self.area.to_guest().any()
+    }
+
     /// Who is needed for the marks that stand.
     fn need(&self) -> Need {
         let mut need = Need::Nobody;
@@ -148,8 +153,7 @@ impl GuestNotifier {
     /// Wakes a vCPU that sleeps, unless the marks are taken by now or one polls for
     /// them; whether it did.
     pub(crate) fn wake(&self) -> bool {
-        // A mark that is not there was taken, and whoever took it acts on it.
-        let wanted = self.area.to_guest().any() && self.need() != Need::Nobody;
+        let wanted = !self.all_taken() && self.need() != Need::Nobody;
         let sleeper = match wanted {
             true => (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).claim_wake()),
             false => None,
