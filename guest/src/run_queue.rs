@@ -85,7 +85,7 @@ pub(crate) fn push_local(vcpu: usize, task: Runnable) {
 /// What those that wait behind a task must have to wait for another vCPU to be woken
 /// for them, in ticks of the time-stamp counter: 200 µs, a few times what a wake takes of
 /// the one that wakes, and of a core that others may need. It is foreseen by how long the
-/// task ran of late: behind one that is slow for the first time they wait until it is
+/// task ran of late: behind one that has just become slow they wait until it is
 /// done, or until the monitor has seen a mark that nobody takes.
 fn worth_a_wake() -> u64 {
     boot::info().tsc_khz / 5

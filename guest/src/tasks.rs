@@ -1,6 +1,7 @@
 //! What tasks wait for, kept for whoever looks at a guest that hangs: see
 //! [`arca_shared::protocol::task_table`].
 
+use crate::run_length::RunLength;
 use crate::vcpu;
 use arca_shared::protocol::layout::MAX_VCPUS;
 use arca_shared::protocol::task_table::{
@@ -12,7 +13,7 @@ use core::arch::x86_64::_rdtsc;
 use core::future::Future;
 use core::panic::Location;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
 /// The table; the VMM finds it by this name.
@@ -56,29 +57,13 @@ impl FreeEntries {
     }
 }
 
-/// How long the task of each entry runs before it waits again, in ticks of the
-/// time-stamp counter: the longest of late. `u32::MAX` is not known, or longer.
-static RUNS: [AtomicU32; TASKS] = [const { AtomicU32::new(u32::MAX) }; TASKS];
+/// How long the task of each entry runs before it waits again.
+static RUNS: [RunLength; TASKS] = [const { RunLength::new() }; TASKS];
 
 /// How long a task is expected to run now, in ticks of the time-stamp counter.
 pub(crate) fn expected_run(task: &TaskId) -> u64 {
     let runs = task.index.and_then(|index| RUNS.get(index));
-    // Relaxed: an estimate.
-    runs.map_or(u64::MAX, |runs| match runs.load(Ordering::Relaxed) {
-        u32::MAX => u64::MAX,
-        ticks => ticks.into(),
-    })
-}
-
-/// Takes note of how long a task ran. A long run is remembered for some short ones.
-fn note_run(runs: &AtomicU32, ticks: u64) {
-    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-    let known = runs.load(Ordering::Relaxed);
-    let next = match known {
-        u32::MAX => ticks,
-        _ => ticks.max(known - known / 8),
-    };
-    runs.store(next, Ordering::Relaxed);
+    runs.map_or(u64::MAX, RunLength::expected)
 }
 
 /// Says that there is a table, for which its memory must be there.
@@ -139,7 +124,7 @@ impl<F: Future> Noted<F> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let index = FREE.lock().take();
         if let Some(runs) = index.and_then(|index| RUNS.get(index)) {
-            runs.store(u32::MAX, Ordering::Relaxed);
+            runs.reset();
         }
         let id = TaskId { number, index };
         match index.and_then(|index| ARCA_TASKS.tasks.get(index)) {
@@ -202,7 +187,7 @@ impl<F: Future> Future for Noted<F> {
             // is queued then.
             let now = counter();
             entry.set_state(TaskState::Waiting, now);
-            note_run(&RUNS[index], now.saturating_sub(began));
+            RUNS[index].note(now.saturating_sub(began));
         }
         result
     }

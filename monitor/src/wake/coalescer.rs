@@ -11,7 +11,7 @@
 //!
 //! Where no vCPU sleeps, or one polls, no wake is sent: one that is awake finds marks
 //! by itself. Where one is awake beside another that sleeps, it has
-//! [`WakePolicy::hold`] to take them before that is woken.
+//! [`WakePolicy::hold_for_awake`] to take them before that is woken.
 
 use super::notifier::{GuestNotifier, Need};
 use super::policy::WakePolicy;
@@ -112,8 +112,7 @@ impl WakeCoalescer {
             return;
         };
         let idle = idle && !deferred.may_be_taken;
-        let held = idle || deferred.since.elapsed() >= self.policy.hold;
-        if held && (deferred.urgent || self.pause().is_none()) {
+        if (idle || self.hold(&deferred).is_zero()) && (deferred.urgent || self.pause().is_none()) {
             self.send(deferred);
         }
     }
@@ -149,10 +148,19 @@ impl WakeCoalescer {
     pub(crate) fn until_due(&self) -> Option<Duration> {
         let deferred = self.deferred?;
         let hold = match deferred.may_be_taken {
-            true => self.policy.hold.saturating_sub(deferred.since.elapsed()),
+            true => self.hold(&deferred),
             false => Duration::ZERO,
         };
         Some(self.pause().unwrap_or_default().max(hold))
+    }
+
+    /// What is left of the time that a wake is deferred for.
+    fn hold(&self, deferred: &DeferredWake) -> Duration {
+        let hold = match deferred.may_be_taken {
+            true => self.policy.hold_for_awake,
+            false => self.policy.hold,
+        };
+        hold.saturating_sub(deferred.since.elapsed())
     }
 
     /// What is left of the pause after the last wake.
@@ -198,6 +206,7 @@ mod tests {
         let notifier = GuestNotifier::new(&allocator, Arc::new(Nobody), vcpus).expect("room");
         let policy = WakePolicy {
             hold: LONG,
+            hold_for_awake: LONG,
             bulk_pause: LONG,
             crowd_pause: LONG,
             ..POLICY
@@ -238,7 +247,7 @@ mod tests {
         assert!(wakes.until_due().is_some_and(|due| due > LONG / 2));
         // It is taken, and the wake for it is not sent when its time comes.
         wakes.notifier.area().to_guest().take(|_| {});
-        wakes.policy.hold = Duration::ZERO;
+        wakes.policy.hold_for_awake = Duration::ZERO;
         wakes.flush_if_due(true);
         assert_eq!((wakes.sent_so_far(), wakes.until_due()), (0, None));
         // One that is not taken in time is worth a wake.

@@ -8,6 +8,9 @@ pub(crate) struct WakePolicy {
     /// How long a busy monitor defers a wake. What the guest waits for is late by no
     /// more than it takes to wake a vCPU, which is tens of microseconds.
     pub(crate) hold: Duration,
+    /// How long a vCPU that is awake has to take a mark before another is woken for it. A
+    /// vCPU that was just woken, and runs what it took then, needs some of that.
+    pub(crate) hold_for_awake: Duration,
     /// A wake that carried so many bytes is one of a stream: a program that asks and
     /// waits for its answer moves less.
     pub(crate) bulk_bytes: usize,
@@ -45,6 +48,7 @@ impl WakePolicy {
     pub(crate) const fn new(busy_poll: Duration) -> Self {
         Self {
             hold: Duration::from_micros(100),
+            hold_for_awake: Duration::from_micros(200),
             bulk_bytes: 64 << 10,
             bulk_pause: Duration::from_micros(300),
             crowd_marks: 8,
