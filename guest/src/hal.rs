@@ -15,7 +15,7 @@ const POLL_LIMIT: u64 = 100_000;
 
 impl Hal for GuestHal {
     fn ring_doorbell(&self) {
-        registers::ring_doorbell();
+        vcpu::exit_to_wake(registers::ring_doorbell);
     }
 
     fn current(&self) -> usize {
@@ -31,7 +31,7 @@ impl Hal for GuestHal {
     }
 
     fn kick(&self, sleeper: usize) {
-        registers::kick(sleeper);
+        vcpu::exit_to_wake(|| registers::kick(sleeper));
     }
 
     fn now(&self) -> u64 {

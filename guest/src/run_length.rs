@@ -1,9 +1,10 @@
 //! How long a task runs before it waits again.
 //!
-//! A run is measured by the clock, so that it may hold what is not the task's: a vCPU that
-//! lost its core meanwhile, one that waited for a lock of such a vCPU, a doorbell, which
-//! is an exit. So what is expected is the least of late. It doubles with each run that
-//! takes longer: a task that has come to compute is known after a few.
+//! A run is measured by the clock, less the exits that wake somebody: the first task of a
+//! crowd rings for all of them. It may hold more that is not the task's: its vCPU had lost
+//! its core, or waited for a lock of one that had. So what is expected is the least of
+//! late. It doubles with each run that takes longer: a task that has come to compute is
+//! known after a few.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

@@ -2,14 +2,13 @@
 //! [`arca_shared::protocol::task_table`].
 
 use crate::run_length::RunLength;
-use crate::vcpu;
+use crate::vcpu::{self, ticks};
 use arca_shared::protocol::layout::MAX_VCPUS;
 use arca_shared::protocol::task_table::{
     FRAMES, TASKS, TaskEntry, TaskOrigin, TaskState, TaskTable, Wait,
 };
 use core::any::type_name;
 use core::arch::asm;
-use core::arch::x86_64::_rdtsc;
 use core::future::Future;
 use core::panic::Location;
 use core::pin::Pin;
@@ -92,7 +91,7 @@ impl TaskId {
 
     fn set_state(self, state: TaskState) {
         if let Some(entry) = self.entry() {
-            entry.set_state(state, counter());
+            entry.set_state(state, ticks());
         }
     }
 
@@ -100,11 +99,6 @@ impl TaskId {
     pub(crate) fn queued(self) {
         self.set_state(TaskState::Queued);
     }
-}
-
-fn counter() -> u64 {
-    // SAFETY: reading the time-stamp counter has no precondition.
-    unsafe { _rdtsc() }
 }
 
 /// A task's future, whose polls are noted in the table; its entry is free again when it
@@ -134,7 +128,7 @@ impl<F: Future> Noted<F> {
                     file: spawned.file().into(),
                     line: spawned.line(),
                 };
-                entry.set_state(TaskState::Queued, counter());
+                entry.set_state(TaskState::Queued, ticks());
                 entry.begin(number, &origin);
             }
             None => ARCA_TASKS.count_unlisted(),
@@ -178,16 +172,17 @@ impl<F: Future> Future for Noted<F> {
         };
         let vcpu = vcpu::current();
         entry.clear_waits();
-        let began = counter();
+        let (began, exited) = (ticks(), vcpu::exited(vcpu));
         entry.set_state(TaskState::Running(vcpu as u8), began);
         let index = id.index.unwrap_or(0);
         let result = vcpu::in_task(MAX_VCPUS + index, || future.poll(context));
         if result.is_pending() {
             // Before the executor looks whether it was woken meanwhile, and says that it
             // is queued then.
-            let now = counter();
+            let now = ticks();
             entry.set_state(TaskState::Waiting, now);
-            RUNS[index].note(now.saturating_sub(began));
+            let exits = vcpu::exited(vcpu).wrapping_sub(exited);
+            RUNS[index].note(now.saturating_sub(began).saturating_sub(exits));
         }
         result
     }

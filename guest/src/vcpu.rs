@@ -6,7 +6,8 @@
 
 use arca_shared::protocol::layout::{MAX_VCPUS, STACK_SIZE};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::arch::x86_64::_rdtsc;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// What a vCPU has of its own. Only that vCPU writes it.
 struct Vcpu {
@@ -19,6 +20,9 @@ struct Vcpu {
     /// The task that it polls, by its place in the table of `tasks`; below
     /// [`MAX_VCPUS`] if it polls none.
     task: AtomicUsize,
+    /// How long exits have taken that it made to wake somebody, in ticks of the
+    /// time-stamp counter.
+    exited: AtomicU64,
 }
 
 static VCPUS: [Vcpu; MAX_VCPUS] = [const {
@@ -27,6 +31,7 @@ static VCPUS: [Vcpu; MAX_VCPUS] = [const {
         nesting: AtomicU32::new(0),
         undisturbed: AtomicU32::new(0),
         task: AtomicUsize::new(0),
+        exited: AtomicU64::new(0),
     }
 }; MAX_VCPUS];
 
@@ -118,6 +123,27 @@ pub(crate) fn in_task<R>(task: usize, poll: impl FnOnce() -> R) -> R {
 /// The task that a vCPU polls, as it was told [`in_task`].
 pub(crate) fn task_on(index: usize) -> usize {
     VCPUS[index].task.load(Ordering::Relaxed)
+}
+
+/// Runs `exit`, in which the current vCPU leaves the guest to wake somebody, and takes
+/// note of how long that takes.
+pub(crate) fn exit_to_wake(exit: impl FnOnce()) {
+    let began = ticks();
+    exit();
+    let took = ticks().wrapping_sub(began);
+    VCPUS[current()].exited.fetch_add(took, Ordering::Relaxed);
+}
+
+/// How long the exits of a vCPU to wake somebody have taken, in ticks of the time-stamp
+/// counter.
+pub(crate) fn exited(index: usize) -> u64 {
+    VCPUS[index].exited.load(Ordering::Relaxed)
+}
+
+/// The time-stamp counter.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: reading the time-stamp counter has no precondition.
+    unsafe { _rdtsc() }
 }
 
 /// The address after the last byte of a vCPU's stack, or a little less.
