@@ -245,6 +245,9 @@ fn callers(frame: usize, top: usize, found: &mut [u64; FRAMES]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::future::poll_fn;
+    use core::pin::pin;
+    use core::task::Waker;
 
     #[test]
     fn entries_are_taken_once_and_used_again() {
@@ -262,6 +265,29 @@ mod tests {
         }
         let taken = [free.take(), free.take(), free.take(), free.take()];
         assert_eq!(taken, [Some(TASKS - 1), Some(3), Some(7), None]);
+    }
+
+    #[test]
+    fn a_run_is_noted_without_the_exits_in_it() {
+        const EXIT: u64 = 1_000_000;
+        let exit = || {
+            let began = ticks();
+            while ticks().wrapping_sub(began) < EXIT {}
+        };
+        let future = poll_fn(|_| {
+            vcpu::exit_to_wake(exit);
+            Poll::<()>::Pending
+        });
+        let mut noted = pin!(Noted::new(future, Location::caller()));
+        let id = noted.id();
+        assert_eq!(expected_run(&id), u64::MAX);
+        let mut context = Context::from_waker(Waker::noop());
+        // More than one, because this thread may lose its core in between.
+        let short = (0..100).any(|_| {
+            assert!(noted.as_mut().poll(&mut context).is_pending());
+            expected_run(&id) < EXIT
+        });
+        assert!(short, "{}", expected_run(&id));
     }
 
     #[test]

@@ -150,3 +150,18 @@ pub(crate) fn ticks() -> u64 {
 pub(crate) fn stack_top(index: usize) -> usize {
     VCPUS[index].stack_top.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_noted_with_how_long_it_took() {
+        let before = exited(current());
+        exit_to_wake(|| {
+            let began = ticks();
+            while ticks().wrapping_sub(began) < 1000 {}
+        });
+        assert!(exited(current()).wrapping_sub(before) >= 1000);
+    }
+}
