@@ -57,7 +57,10 @@ fn main() -> Result<Infallible, String> {
     block_on(async {
         loop {
             match listener.accept_async().await {
-                Ok((stream, peer)) => spawn(serve(stream.into_async(), peer)).detach(),
+                Ok((stream, peer)) => {
+                    let client = enter(peer).await;
+                    spawn(serve(stream.into_async(), client)).detach();
+                }
                 Err(error) => {
                     log::warn!("accept: {error}");
                     sleep(PAUSE).await;
@@ -67,8 +70,9 @@ fn main() -> Result<Infallible, String> {
     })
 }
 
-/// Has somebody in the room for as long as the connection lasts.
-async fn serve(stream: AsyncTcpStream, peer: SocketAddr) {
+/// Puts somebody into the room, and tells those who are there: in the order in which they
+/// come, which tasks of their own on several vCPUs would not keep.
+async fn enter(peer: SocketAddr) -> Arc<Client> {
     let client = Arc::new(Client {
         peer,
         lines: Channel::new(),
@@ -76,12 +80,17 @@ async fn serve(stream: AsyncTcpStream, peer: SocketAddr) {
     });
     CLIENTS.lock().await.push(client.clone());
     tell_others(&client, "has come").await;
+    client
+}
+
+/// Has somebody in the room for as long as the connection lasts.
+async fn serve(stream: AsyncTcpStream, client: Arc<Client>) {
     let (from, to) = stream.into_split();
     let (hear, tell) = (hear(from, &client), tell(to, &client));
     let why = match select3(hear, tell, client.slow.wait()).await {
         Either3::First(Ok(())) => "has left",
         Either3::First(Err(error)) | Either3::Second(Err(error)) => {
-            log::debug!("{peer}: {error}");
+            log::debug!("{}: {error}", client.peer);
             "is lost"
         }
         Either3::Third(()) => "does not keep up",
