@@ -78,7 +78,11 @@ fn lines_are_read_whole_by_reads_that_are_given_up() {
             _ => b'a' + byte % 26,
         })
         .collect();
-    let source = bytes.clone();
+    let (first, source) = bytes.split_at(7001);
+    assert_ne!(first.last(), Some(&b'\n'), "a part of a line waits");
+    input.write_all(first).expect("the guest reads");
+    guest.wait_for("waits for a line");
+    let source = source.to_vec();
     let writer = thread::spawn(move || {
         for (count, piece) in source.chunks(7001).enumerate() {
             input.write_all(piece).expect("the guest reads");

@@ -207,7 +207,12 @@ async fn lines() -> Result<(), Error> {
             }
             Ok(Ok(None)) => break,
             Ok(Err(error)) => return Err(error),
-            Err(_) => given_up += 1,
+            Err(_) => {
+                given_up += 1;
+                if given_up == 1 {
+                    eprintln!("waits for a line");
+                }
+            }
         }
     }
     eprintln!("given up {given_up} times");
