@@ -79,8 +79,9 @@ fn lines_are_read_whole_by_reads_that_are_given_up() {
         })
         .collect();
     let (first, source) = bytes.split_at(7001);
-    assert_ne!(first.last(), Some(&b'\n'), "a part of a line waits");
+    assert_ne!(first.last(), Some(&b'\n'), "it ends within a line");
     input.write_all(first).expect("the guest reads");
+    // The rest comes once a read was given up at all.
     guest.wait_for("waits for a line");
     let source = source.to_vec();
     let writer = thread::spawn(move || {

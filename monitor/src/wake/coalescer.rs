@@ -11,7 +11,8 @@
 //!
 //! Where no vCPU sleeps, or one polls, no wake is sent: one that is awake finds marks
 //! by itself. Where one is awake beside another that sleeps, it has
-//! [`WakePolicy::hold_for_awake`] to take them before that is woken.
+//! [`WakePolicy::hold_for_awake`] to take them before that is woken, counted from the
+//! first mark after all were taken.
 
 use super::notifier::{GuestNotifier, Need};
 use super::policy::WakePolicy;
