@@ -4,10 +4,13 @@
 //! that slept by then would have to be rung for, which costs the guest an exit. What
 //! the network brings is not polled for: it wakes the monitor, and to block gives the
 //! core to a peer on this host. But where the monitor waits for an answer that takes
-//! longer than a moment, it gives way to that peer, and takes what it brings.
+//! longer than a moment, it gives way to that peer, and takes what it brings. To somebody
+//! who computes it would give a time slice, milliseconds: then it blocks instead, and is
+//! given the core as soon as the answer wakes it.
 
 use super::policy::WakePolicy;
 use arca_shared::client::adaptive_poll::AdaptivePoll;
+use arca_shared::client::poll_yield::YieldRest;
 use arca_shared::notify::ReadySet;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +25,10 @@ pub(crate) struct BusyPoll {
     pub(crate) skip_epoll: bool,
     /// Answers that were found so far.
     hits: u32,
+    /// When it does not give way.
+    rest: YieldRest,
+    /// From when on time is counted.
+    epoch: Instant,
 }
 
 impl BusyPoll {
@@ -38,6 +45,8 @@ impl BusyPoll {
             adaptive: AdaptivePoll::new(nanos(limit)),
             skip_epoll: false,
             hits: 0,
+            rest: YieldRest::new(),
+            epoch: Instant::now(),
         }
     }
 
@@ -50,26 +59,37 @@ impl BusyPoll {
     /// something else to do, or for as long as the policy has it; whether there is
     /// something. After a mark the next turn skips the epoll, but for every so many.
     pub(crate) fn poll(&mut self, marks: &ReadySet<'_>, mut network: impl FnMut() -> bool) -> bool {
-        let limit = Duration::from_nanos(self.adaptive.poll_budget());
-        let began = Instant::now();
+        let began = self.now();
+        let ends = began.saturating_add(self.adaptive.poll_budget());
+        let gives_way = match self.rest.is_over(began) {
+            true => began.saturating_add(nanos(self.policy.keep_core)),
+            false => ends,
+        };
         loop {
             if self.look(marks) {
                 self.adaptive.record_hit();
                 return self.answered();
             }
-            let now = began.elapsed();
-            if now >= limit {
+            let now = self.now();
+            if now >= ends {
                 self.adaptive.record_miss();
                 return false;
             }
-            if now >= self.policy.keep_core {
+            if now >= gives_way {
                 thread::yield_now();
-                if !marks.any() && network() {
+                let brought = !marks.any() && network();
+                self.rest.record(now, self.now());
+                if brought {
                     self.skip_epoll = true;
                     return true;
                 }
             }
         }
+    }
+
+    /// Nanoseconds since the epoch.
+    fn now(&self) -> u64 {
+        nanos(self.epoch.elapsed())
     }
 
     /// Looks for a mark a few times.
@@ -147,6 +167,34 @@ mod tests {
             }
             // A machine that is busy otherwise ended it.
         }
+    }
+
+    #[test]
+    fn a_poll_does_not_give_way_soon_after_that_has_given_a_time_slice_away() {
+        let (summary, leaf) = ([AtomicU64::new(0)], [AtomicU64::new(0)]);
+        let marks = ReadySet::new(&summary, &leaf);
+        let slice = Duration::from_micros(501);
+        loop {
+            let mut poll = poll(Duration::from_micros(400));
+            let mut asked = 0;
+            let computes = || {
+                asked += 1;
+                let began = Instant::now();
+                while began.elapsed() < slice {}
+                false
+            };
+            assert!(!poll.poll(&marks, computes));
+            // A machine that is busy otherwise may have ended it before.
+            if asked > 0 {
+                assert!(!poll.rest.is_over(0), "a rest has begun");
+                break;
+            }
+        }
+        let mut poll = poll(Duration::from_millis(1));
+        poll.rest.record(0, nanos(LONG));
+        assert!(poll.pays());
+        assert!(!poll.poll(&marks, || unreachable!("it keeps its core")));
+        assert!(!poll.pays(), "it has polled, and missed");
     }
 
     #[test]

@@ -31,10 +31,17 @@ pub struct PollYield {
     gap: u64,
     /// The last one was answered with [`Next::AtOnce`].
     again: bool,
+    rest: YieldRest,
+}
+
+/// For how long nothing is yielded after a yield that has given a time slice away. All
+/// times are in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct YieldRest {
     /// No yield before that.
-    rests_until: u64,
-    /// How long it rests the next time.
-    rest: u64,
+    until: u64,
+    /// How long the next rest is.
+    next: u64,
 }
 
 /// What is dear: a tenth of what a guest polls for at most.
@@ -54,6 +61,53 @@ const REST_MAX: u64 = 1_000_000_000;
 /// given away costs as much as some tens of them gain.
 const FORGIVEN: u64 = 64;
 
+impl YieldRest {
+    /// Of a sleeper that has not yielded yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            until: 0,
+            next: REST_MIN,
+        }
+    }
+
+    /// Whether there is none at that time.
+    #[must_use]
+    pub const fn is_over(&self, now: u64) -> bool {
+        now >= self.until
+    }
+
+    /// Takes note of a yield: a rest begins if somebody has computed meanwhile.
+    pub fn record(&mut self, began: u64, ended: u64) {
+        match gave_a_slice_away(began, ended) {
+            true => self.begin(ended),
+            false => self.forgive(),
+        }
+    }
+
+    /// Begins a rest; the next is twice as long.
+    fn begin(&mut self, now: u64) {
+        self.until = now.saturating_add(self.next);
+        self.next = (self.next * 2).min(REST_MAX);
+    }
+
+    /// Makes the next one shorter: a yield has given nothing away.
+    fn forgive(&mut self) {
+        self.next = (self.next - self.next / FORGIVEN).max(REST_MIN);
+    }
+}
+
+impl Default for YieldRest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether somebody has computed in a yield.
+const fn gave_a_slice_away(began: u64, ended: u64) -> bool {
+    ended.saturating_sub(began) > COMPUTES
+}
+
 impl PollYield {
     /// Of a sleeper that has not yielded yet.
     #[must_use]
@@ -62,18 +116,17 @@ impl PollYield {
             cost: u64::MAX,
             gap: GAP_MAX,
             again: false,
-            rests_until: 0,
-            rest: REST_MIN,
+            rest: YieldRest::new(),
         }
     }
 
     /// A poll begins now: when it is to yield, if at all.
     #[must_use]
     pub const fn first(&self, now: u64) -> Option<u64> {
-        if now < self.rests_until {
-            return None;
+        match self.rest.is_over(now) {
+            true => Some(now.saturating_add(self.gap)),
+            false => None,
         }
-        Some(now.saturating_add(self.gap))
     }
 
     /// Takes note of a yield.
@@ -83,17 +136,17 @@ impl PollYield {
         let risen = self.cost.saturating_add(self.cost / 64 + 1);
         self.cost = took.min(risen);
         let again = core::mem::take(&mut self.again);
-        if took <= COMPUTES && self.cost > DEAR && !again {
+        let given_away = gave_a_slice_away(began, ended);
+        if !given_away && self.cost > DEAR && !again {
             self.again = true;
             return Next::AtOnce;
         }
-        if took > COMPUTES || self.cost > DEAR {
+        if given_away || self.cost > DEAR {
             self.gap = GAP_MAX;
-            self.rests_until = ended.saturating_add(self.rest);
-            self.rest = (self.rest * 2).min(REST_MAX);
+            self.rest.begin(ended);
             return Next::Never;
         }
-        self.rest = (self.rest - self.rest / FORGIVEN).max(REST_MIN);
+        self.rest.forgive();
         self.gap = match took > self.cost.saturating_add(RAN) {
             true => (self.gap / 4).max(GAP_MIN).max(self.cost),
             false => (self.gap * 2).min(GAP_MAX),
@@ -208,12 +261,12 @@ mod tests {
         assert!(yields.first(5_000_000).is_some());
         // That nobody computes any more is forgiven by and by.
         assert_eq!(after(&mut yields, 4), Next::At(25_000));
-        assert_eq!(yields.rest, 4_000_000 - 62_500);
+        assert_eq!(yields.rest.next, 4_000_000 - 62_500);
         for _ in 0..100 {
             after(&mut yields, 40);
             after(&mut yields, 4);
         }
-        assert_eq!(yields.rest, 1_000_000);
+        assert_eq!(yields.rest.next, 1_000_000);
         // Nor is one that was never cheap tried a second time at once.
         assert_eq!(after(&mut PollYield::new(), 501), Next::Never);
     }
