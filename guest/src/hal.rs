@@ -9,9 +9,20 @@ use arca_shared::protocol::task_table::Wait;
 #[derive(Debug)]
 pub(crate) struct GuestHal;
 
-/// The longest that a vCPU polls before it parks, in nanoseconds: about
-/// what a park and a wake cost together.
-const POLL_LIMIT: u64 = 100_000;
+/// For how many of the shortest exits a vCPU polls before it parks. A park with its wake
+/// takes three, and the monitor, which falls idle meanwhile, has to be rung for then.
+/// That is on the way of every answer; the time to poll in is mostly a core's that would
+/// be idle.
+const POLL_EXITS: u64 = 16;
+/// The shortest and the longest that this limit is, in nanoseconds.
+const POLL_LIMIT_MIN: u64 = 100_000;
+const POLL_LIMIT_MAX: u64 = 1_000_000;
+
+/// For how long to poll before a park where an exit takes that long, in nanoseconds.
+fn poll_limit(exit: u64) -> u64 {
+    exit.saturating_mul(POLL_EXITS)
+        .clamp(POLL_LIMIT_MIN, POLL_LIMIT_MAX)
+}
 
 impl Hal for GuestHal {
     fn ring_doorbell(&self) {
@@ -39,7 +50,7 @@ impl Hal for GuestHal {
     }
 
     fn poll_limit(&self) -> u64 {
-        POLL_LIMIT
+        poll_limit(time::ticks_as_ns(vcpu::shortest_exit()))
     }
 
     fn work(&self) -> bool {
@@ -64,5 +75,18 @@ impl Hal for GuestHal {
 
     fn waits_for(&self, wait: Wait) {
         tasks::waits_for(wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::poll_limit;
+
+    #[test]
+    fn who_leaves_slowly_polls_for_longer() {
+        assert_eq!(poll_limit(0), 100_000);
+        assert_eq!(poll_limit(6_251), 100_016);
+        assert_eq!(poll_limit(27_000), 432_000);
+        assert_eq!(poll_limit(u64::MAX), 1_000_000);
     }
 }

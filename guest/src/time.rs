@@ -33,13 +33,18 @@ fn counter() -> u64 {
     unsafe { _rdtsc() }
 }
 
+/// Nanoseconds for so many ticks of this machine's counter.
+pub(crate) fn ticks_as_ns(ticks: u64) -> u64 {
+    ticks_to_ns(ticks, boot::info().tsc_khz)
+}
+
 /// Nanoseconds since boot.
 #[must_use]
 pub fn since_boot_ns() -> u64 {
     let info = boot::info();
     let now = counter();
     // Another core's counter may be read a little behind the one that booted.
-    ticks_to_ns(now.saturating_sub(info.tsc_boot), info.tsc_khz)
+    ticks_as_ns(now.saturating_sub(info.tsc_boot))
 }
 
 /// A point in time on a clock that never goes back, like `std`'s.

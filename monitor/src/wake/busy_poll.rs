@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     policy: WakePolicy,
+    /// The longest poll, in nanoseconds.
+    limit: u64,
     adaptive: AdaptivePoll,
     /// The next turn begins without the epoll: its events are already there, or a
     /// guest's answer goes first.
@@ -42,7 +44,8 @@ impl BusyPoll {
         };
         Self {
             policy,
-            adaptive: AdaptivePoll::new(nanos(limit)),
+            limit: nanos(limit),
+            adaptive: AdaptivePoll::new(),
             skip_epoll: false,
             hits: 0,
             rest: YieldRest::new(),
@@ -52,7 +55,7 @@ impl BusyPoll {
 
     /// Whether it pays to poll.
     pub(crate) fn pays(&self) -> bool {
-        self.adaptive.poll_budget() > 0
+        self.adaptive.poll_budget(self.limit) > 0
     }
 
     /// Polls until the guest has marked something, `network` says that there is
@@ -60,7 +63,7 @@ impl BusyPoll {
     /// something. After a mark the next turn skips the epoll, but for every so many.
     pub(crate) fn poll(&mut self, marks: &ReadySet<'_>, mut network: impl FnMut() -> bool) -> bool {
         let began = self.now();
-        let ends = began.saturating_add(self.adaptive.poll_budget());
+        let ends = began.saturating_add(self.adaptive.poll_budget(self.limit));
         let gives_way = match self.rest.is_over(began) {
             true => began.saturating_add(nanos(self.policy.keep_core)),
             false => ends,
@@ -113,7 +116,7 @@ impl BusyPoll {
 
     /// Takes note of a sleep that an answer has ended, and that no poll preceded.
     pub(crate) fn slept_for_answer(&mut self, slept: Duration) {
-        self.adaptive.record_sleep(nanos(slept));
+        self.adaptive.record_sleep(nanos(slept), self.limit);
     }
 }
 
@@ -130,7 +133,7 @@ mod tests {
     /// A poll that has paid off, of a monitor that has cores enough.
     fn poll(limit: Duration) -> BusyPoll {
         let mut poll = BusyPoll::new(WakePolicy::new(limit));
-        poll.adaptive = AdaptivePoll::new(nanos(limit));
+        poll.limit = nanos(limit);
         poll.slept_for_answer(Duration::ZERO);
         poll
     }

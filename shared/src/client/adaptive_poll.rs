@@ -13,8 +13,6 @@
 /// Whether and how long one sleeper polls. All times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct AdaptivePoll {
-    /// The longest poll; 0 is never to poll.
-    max: u64,
     /// What hits have earned; without any, the sleeper does not poll.
     credit: u8,
     /// Short sleeps to let pass before a poll is tried again.
@@ -32,23 +30,22 @@ const PENALTY_MIN: u32 = 8;
 const PENALTY_MAX: u32 = 64;
 
 impl AdaptivePoll {
-    /// A sleeper that polls for at most `max` nanoseconds.
+    /// A sleeper that has not slept yet.
     #[must_use]
-    pub const fn new(max: u64) -> Self {
+    pub const fn new() -> Self {
         Self {
-            max,
             credit: 0,
             pause: 0,
             penalty: PENALTY_MIN,
         }
     }
 
-    /// How long to poll now; 0 is not at all.
+    /// How long to poll now, which is `max` at most; 0 is not at all.
     #[must_use]
-    pub const fn poll_budget(&self) -> u64 {
+    pub const fn poll_budget(&self, max: u64) -> u64 {
         match self.credit {
             0 => 0,
-            _ => self.max,
+            _ => max,
         }
     }
 
@@ -68,10 +65,10 @@ impl AdaptivePoll {
     }
 
     /// Takes note of a sleep of `slept` that no poll preceded: a poll instead of a short
-    /// one would have been a hit. One of up to twice the longest poll is short: the sleep
-    /// itself and the wake-up are part of it, which a poll would have saved both sides.
-    pub fn record_sleep(&mut self, slept: u64) {
-        if slept >= self.max.saturating_mul(2) {
+    /// one would have been a hit. One of up to twice the longest poll, `max`, is short: the
+    /// sleep itself and the wake-up are part of it, which a poll would have saved both sides.
+    pub fn record_sleep(&mut self, slept: u64, max: u64) {
+        if slept >= max.saturating_mul(2) {
             return;
         }
         match self.pause.checked_sub(1) {
@@ -81,35 +78,43 @@ impl AdaptivePoll {
     }
 }
 
+impl Default for AdaptivePoll {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MAX: u64 = 100;
+
     #[test]
     fn a_short_sleep_starts_polling_and_hits_keep_it() {
-        let mut poll = AdaptivePoll::new(100);
-        assert_eq!(poll.poll_budget(), 0);
-        poll.record_sleep(200);
-        assert_eq!(poll.poll_budget(), 0);
-        poll.record_sleep(199);
-        assert_eq!(poll.poll_budget(), 100);
+        let mut poll = AdaptivePoll::new();
+        assert_eq!(poll.poll_budget(MAX), 0);
+        poll.record_sleep(200, MAX);
+        assert_eq!(poll.poll_budget(MAX), 0);
+        poll.record_sleep(199, MAX);
+        assert_eq!(poll.poll_budget(MAX), 100);
         for _ in 0..4 {
             poll.record_hit();
         }
         // Four hits forgive one miss.
         poll.record_miss();
-        assert_eq!(poll.poll_budget(), 100);
+        assert_eq!(poll.poll_budget(MAX), 100);
         poll.record_miss();
-        assert_eq!(poll.poll_budget(), 0);
+        assert_eq!(poll.poll_budget(MAX), 0);
     }
 
     #[test]
     fn polls_that_miss_are_tried_ever_more_seldom() {
-        let mut poll = AdaptivePoll::new(100);
+        let mut poll = AdaptivePoll::new();
         let mut pauses = [0; 6];
         for pause in &mut pauses {
-            while poll.poll_budget() == 0 {
-                poll.record_sleep(5);
+            while poll.poll_budget(MAX) == 0 {
+                poll.record_sleep(5, MAX);
                 *pause += 1;
             }
             poll.record_miss();
@@ -119,8 +124,9 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_polls() {
-        let mut poll = AdaptivePoll::new(0);
-        poll.record_sleep(0);
-        assert_eq!(poll.poll_budget(), 0);
+        let mut poll = AdaptivePoll::new();
+        poll.record_sleep(0, 0);
+        assert_eq!(poll.poll_budget(0), 0);
+        assert_eq!(poll.poll_budget(MAX), 0, "nor did that earn anything");
     }
 }

@@ -36,7 +36,8 @@ pub trait Hal: Send + Sync + 'static {
     fn now(&self) -> u64;
 
     /// For how long a sleeper may poll before it parks, in nanoseconds; 0 is not at
-    /// all. Within this limit, the reactor polls while that has paid off lately.
+    /// all. Within this limit, the reactor polls while that has paid off lately. It may
+    /// change from one wait to the next.
     fn poll_limit(&self) -> u64 {
         0
     }

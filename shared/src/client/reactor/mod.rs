@@ -84,7 +84,7 @@ impl Reactor {
             poll_states: (0..shared.sleepers)
                 .map(|_| {
                     Mutex::new(PollState {
-                        adaptive: AdaptivePoll::new(shared.hal.poll_limit()),
+                        adaptive: AdaptivePoll::new(),
                         yields: PollYield::new(),
                         skip: false,
                     })
@@ -193,7 +193,7 @@ impl Reactor {
             let mut state = state.lock();
             match core::mem::take(&mut state.skip) {
                 true => None,
-                false => Some(state.adaptive.poll_budget()),
+                false => Some(state.adaptive.poll_budget(hal.poll_limit())),
             }
         };
         let sleeper = notify.vcpu(current);
@@ -229,7 +229,7 @@ impl Reactor {
                 hal.park(deadline);
                 if limit == Some(0) {
                     let slept = hal.now().saturating_sub(since);
-                    state.lock().adaptive.record_sleep(slept);
+                    state.lock().adaptive.record_sleep(slept, hal.poll_limit());
                 }
             }
         }
