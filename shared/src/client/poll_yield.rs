@@ -272,6 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rest_begins_when_a_slice_was_given_away_and_only_then() {
+        let mut rest = YieldRest::new();
+        rest.record(7, 7 + COMPUTES);
+        assert!(rest.is_over(0), "short work");
+        rest.record(7, 8 + COMPUTES);
+        let until = 8 + COMPUTES + REST_MIN;
+        assert!(!rest.is_over(until - 1) && rest.is_over(until));
+        rest.record(until, until + 1);
+        assert!(!rest.is_over(until - 1), "that one is not made shorter");
+        assert_eq!(rest.next, 2 * REST_MIN - 2 * REST_MIN / FORGIVEN);
+    }
+
+    #[test]
     fn a_clock_that_stands_still_or_goes_back_harms_nothing() {
         let mut yields = PollYield::new();
         assert_eq!(yields.record(9, 9), Next::At(25_009));
