@@ -5,8 +5,9 @@
 //! the network brings is not polled for: it wakes the monitor, and to block gives the
 //! core to a peer on this host. But where the monitor waits for an answer that takes
 //! longer than a moment, it gives way to that peer, and takes what it brings. To somebody
-//! who computes it would give a time slice, milliseconds: then it blocks instead, and is
-//! given the core as soon as the answer wakes it.
+//! who computes it would give a time slice, milliseconds. For a while after that it keeps
+//! its core while it polls, and then blocks: the answer that wakes it gives it the core at
+//! once.
 
 use super::policy::WakePolicy;
 use arca_shared::client::adaptive_poll::AdaptivePoll;

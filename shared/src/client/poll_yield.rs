@@ -44,7 +44,7 @@ pub struct YieldRest {
     next: u64,
 }
 
-/// What is dear: a tenth of what a guest polls for at most.
+/// What is dear: a tenth of what a guest polls for at most where exits are cheap.
 const DEAR: u64 = 10_000;
 /// A yield that takes so much longer than its cost has let somebody run.
 const RAN: u64 = 2_000;

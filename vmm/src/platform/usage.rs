@@ -15,7 +15,7 @@ const INTERRUPTED: Duration = Duration::from_micros(500);
 /// it has a core to itself, and for 33 beside the monitor, which is faster.
 const AWAKE_PERCENT: u32 = 65;
 /// Sleeps that are shorter than this on average are those of one that waits for answers. A
-/// guest polls for 100 µs if its sleeps, exits included, take less than 200.
+/// guest polls for 100 µs at least if its sleeps, exits included, take less than 200.
 const BRIEF: Duration = Duration::from_micros(150);
 
 /// Who else used the core of a vCPU.
