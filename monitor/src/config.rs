@@ -35,6 +35,10 @@ pub struct MonitorConfig {
     /// that time, and lets others have the core in between. Zero is not at all; a
     /// millisecond is the most.
     pub busy_poll: Duration,
+    /// Whether pages of rings are filled in before the guest touches them: where its
+    /// first access to one is dear, and less so if the host has had it before, as under
+    /// KVM. What is filled in is bounded by what connections move.
+    pub prefault: bool,
     /// Bytes that a connection may move in each direction before others have
     /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at
     /// least. Where there are many connections, their rings hold less than that.
@@ -74,6 +78,7 @@ impl Default for MonitorConfig {
             drain: Duration::from_secs(5),
             drain_limit: Duration::from_secs(60),
             busy_poll: Duration::from_micros(25),
+            prefault: false,
             turn_budget: 512 << 10,
         }
     }

@@ -1,5 +1,6 @@
 //! What every connection needs while it has its turn.
 
+use crate::connections::prefault::Prefault;
 use crate::stats::MonitorStats;
 use crate::trace::{TraceKind, Tracer};
 use crate::wake::coalescer::WakeCoalescer;
@@ -30,6 +31,8 @@ pub(crate) struct Relay {
     pub(crate) receive_max: usize,
     /// How long a peer may take nothing of what an Arca that has left wrote to it.
     pub(crate) orphan_timeout: Duration,
+    /// Who fills in what the guest comes to next, if that helps it.
+    pub(crate) prefault: Option<Prefault>,
     /// Who is told what happens, if anybody is.
     pub(crate) tracer: Option<Box<Tracer>>,
     logged: Logged,
@@ -90,6 +93,7 @@ impl Relay {
             budget: budget.max(1),
             receive_max: receive_max(1),
             orphan_timeout,
+            prefault: None,
             tracer: None,
             logged: Logged::default(),
         }

@@ -253,8 +253,23 @@ impl Connection {
         self.check_orphan(relay);
         let down = self.run_downlink(relay)?;
         let up = self.run_uplink(relay)?;
+        self.prefault(relay)?;
         self.check_error(relay);
         Ok(down | up)
+    }
+
+    /// Has the pages filled in that Arca comes to next.
+    fn prefault(&mut self, relay: &mut Relay) -> Result<(), InvalidCursor> {
+        let Some(prefault) = &mut relay.prefault else {
+            return Ok(());
+        };
+        let [a, b] = self.region.rings();
+        if self.uplink == Uplink::Open {
+            let pending = self.from_arca.available()? as u64;
+            prefault.ahead(a, self.from_arca.taken() + pending);
+        }
+        prefault.ahead(b, self.to_arca.written());
+        Ok(())
     }
 
     /// Whether Arca was seen to have closed both of its ends.

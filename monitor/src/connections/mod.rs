@@ -4,6 +4,7 @@
 //! [`Connections::open`] is where each connection begins, accepted or connected, and
 //! [`Connections::close`] where its region is free again.
 
+pub(crate) mod prefault;
 mod regions;
 pub(crate) mod sizing;
 

@@ -16,6 +16,7 @@ pub use drain::SessionEnd;
 
 use crate::config::MonitorConfig;
 use crate::connections::Connections;
+use crate::connections::prefault::Prefault;
 use crate::connects::Connects;
 use crate::error::MonitorError;
 use crate::handle::{MonitorHandle, Shared, StopRequest};
@@ -95,17 +96,20 @@ impl Monitor {
             .register(&*wake, Source::Wake)
             .map_err(io::Error::from)?;
         let control = ControlPipe::new(link.control, link.control_region);
+        let mut relay = Relay::new(
+            link.notifier,
+            wake_policy,
+            config.turn_budget,
+            config.orphan_timeout,
+        );
+        let arena = link.allocator.arena();
+        relay.prefault = config.prefault.then(|| Prefault::new(arena.clone()));
         let mut monitor = Self {
             shared: Arc::new(Shared::default()),
             stop: StopRequest::None,
             wake,
             doorbell: link.doorbell,
-            relay: Relay::new(
-                link.notifier,
-                wake_policy,
-                config.turn_budget,
-                config.orphan_timeout,
-            ),
+            relay,
             requests: Requests::new(control, limits.requests),
             listeners: Listeners::new(
                 Arc::clone(&policy),

@@ -73,6 +73,13 @@ impl PipeRegion {
         }
     }
 
+    /// Where ring A and ring B are, with their headers, as offsets in the arena.
+    #[must_use]
+    pub fn rings(&self) -> [Range<u64>; 2] {
+        let (start, size) = (self.offset.0, self.ring_size.required_size());
+        [start..start + size / 2, start + size / 2..start + size]
+    }
+
     /// Says how many bytes ever went through ring A and ring B, so that only
     /// what they touched is cleared before the region is used again.
     pub fn set_touched(&mut self, a: u64, b: u64) {

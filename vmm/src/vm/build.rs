@@ -9,11 +9,11 @@ use crate::memory::GuestMemory;
 use crate::memory::boot::{self, Arguments};
 use crate::memory::image::CheckedImage;
 use crate::memory::map::AddressMap;
-use crate::platform::Chosen;
 use crate::platform::clock::GuestClock;
 use crate::platform::inspect::Inspection;
 use crate::platform::uart::Uart;
 use crate::platform::vcpu::{Start, VcpuShared};
+use crate::platform::{Chosen, Platform};
 use crate::vm::config::{Input, Output, VmConfig};
 use crate::vm::outcome::RunState;
 use crate::vm::{GuestView, Stdin, Vm, VmHandle};
@@ -81,7 +81,11 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
         stdout: stdout.place(),
         log: log.place(),
     };
-    let mut monitor = Monitor::new(link, config.monitor).map_err(StartError::Monitor)?;
+    let mut monitor_config = config.monitor;
+    // In a process a page that the host has had costs the guest as much as one that it
+    // has not.
+    monitor_config.prefault |= platform == Platform::Kvm;
+    let mut monitor = Monitor::new(link, monitor_config).map_err(StartError::Monitor)?;
     let trace = config.trace.is_wanted().then(|| {
         let (tracer, reader) = trace::queue(config.trace.file.is_some());
         monitor.set_tracer(tracer);

@@ -159,6 +159,7 @@ fn memory_and_locks() -> Result<Vec<Call>, BackendError> {
         libc::MADV_FREE,
         libc::MADV_HUGEPAGE,
         libc::MADV_NOHUGEPAGE,
+        libc::MADV_POPULATE_WRITE,
     ];
     let locks = [
         libc::FUTEX_WAIT,
