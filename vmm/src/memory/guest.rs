@@ -19,12 +19,16 @@ use nix::sys::mman::{MmapAdvise, madvise};
 use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
 };
+
+/// Bytes of a huge page.
+const HUGE_PAGE: u64 = 2 << 20;
 
 /// The memory of one guest.
 pub struct GuestMemory {
@@ -198,6 +202,21 @@ impl GuestMemory {
             .is_ok()
     }
 
+    /// Has the kernel back this range of low memory, which nobody has touched, by huge
+    /// pages where it can: the guest leaves for the kernel at the first access to each
+    /// page. Only a hint: failing costs time.
+    pub fn prefer_huge_pages(&self, range: Range<u64>) {
+        let Range { start, end } = huge_pages(range.start..range.end.min(self.low));
+        let Some(len) = end.checked_sub(start).filter(|&len| len > 0) else {
+            return;
+        };
+        // SAFETY: `start` is before `end`, which is in low memory.
+        let address = unsafe { self.low_base().add(start as usize) };
+        // SAFETY: the range is inside one mapping of ours, and the advice does not change
+        // what it holds.
+        let _ = unsafe { madvise(address.cast(), len as usize, MmapAdvise::MADV_HUGEPAGE) };
+    }
+
     /// Has the kernel back a range of low memory now, in one call, instead of
     /// page by page when the guest touches it. Only a hint: failing costs time.
     pub fn populate(&self, address: u64, len: u64) {
@@ -212,9 +231,28 @@ impl GuestMemory {
     }
 }
 
+/// The huge pages that are all in this range; its end is not after its start if there
+/// are none.
+fn huge_pages(range: Range<u64>) -> Range<u64> {
+    range.start.next_multiple_of(HUGE_PAGE)..range.end / HUGE_PAGE * HUGE_PAGE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn huge_pages_are_whole_and_inside_of_the_range() {
+        const HUGE: u64 = 2 << 20;
+        assert_eq!(huge_pages(0..2 * HUGE), 0..2 * HUGE);
+        assert_eq!(huge_pages(1..2 * HUGE + 1), HUGE..2 * HUGE);
+        assert_eq!(huge_pages(1..3 * HUGE - 1), HUGE..2 * HUGE);
+        assert!(huge_pages(HUGE + 1..2 * HUGE + 1).is_empty());
+        let memory = GuestMemory::new(16 << 20, 1 << 20).expect("memory");
+        for range in [0..0, HUGE + 1..HUGE + 2, 0..u64::MAX] {
+            memory.prefer_huge_pages(range);
+        }
+    }
 
     #[test]
     fn memory_outlives_its_handle_through_the_arena() {

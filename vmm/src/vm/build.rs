@@ -20,7 +20,7 @@ use crate::vm::{GuestView, Stdin, Vm, VmHandle};
 use arca_monitor::{Link, Monitor, MonitorError, StandardPipe, VcpuWaker, trace};
 use arca_shared::pipe::PipePlace;
 use arca_shared::protocol::boot::BootInfo;
-use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, STACK_SIZE};
+use arca_shared::protocol::layout::{ARENA_GVA, BOOT_INFO_BASE, MAX_VCPUS, PAGE_SIZE, STACK_SIZE};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -60,7 +60,10 @@ pub fn build(config: VmConfig) -> Result<Vm, StartError> {
     // 5. The image.
     image.load(&memory)?;
     memory.populate(map.stack_top(0) - STACK_POPULATED, STACK_POPULATED);
-    memory.populate(map.heap().start, HEAP_POPULATED);
+    let heap = map.heap();
+    memory.populate(heap.start, HEAP_POPULATED);
+    // But for its last page, which an allocator may use for a note of its own.
+    memory.prefer_huge_pages(heap.start..heap.end - PAGE_SIZE);
 
     // 6. The machine, and what the image must not be able to replace.
     let mut machine = chosen.machine(&memory, &map, vcpus)?;
