@@ -14,7 +14,7 @@
 //! | `requests` | the control pipe, and the requests that wait for their reply |
 //! | `listeners` | listening sockets, and the connections that come in on them |
 //! | `connects` | the connections that go out, and the host names that they need |
-//! | `connections` | all connections: table, slots, queue, and the regions of their pipes |
+//! | `connections` | all connections: table, slots, queue, the regions of their pipes, and what of these is filled in ahead |
 //! | `connection` | the state machine of one |
 //! | `wake` | when and how either side is woken |
 //! | `standard` | standard input, output and log |

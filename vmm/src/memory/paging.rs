@@ -19,12 +19,6 @@ use x86_64::{PhysAddr, VirtAddr};
 /// Guest-physical address of the root: what CR3 is loaded with.
 pub const ROOT: u64 = PAGE_TABLES_BASE;
 
-/// Nobody asks which pages were touched, so all say that they were. A KVM without
-/// hardware virtualisation then maps eight pages at one exit and a writable one for
-/// writing at once, where else each page took an exit of its own, and one more for its
-/// first write.
-const TOUCHED: PageTableFlags = PageTableFlags::ACCESSED.union(PageTableFlags::DIRTY);
-
 /// Hands out the frames reserved for page tables, in order.
 struct TableFrames {
     next: u64,
@@ -64,10 +58,15 @@ pub fn write(memory: &GuestMemory, map: &AddressMap) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Nobody asks which pages were touched, so all say that they were. A KVM with shadow page
+/// tables then maps eight pages at one exit, and a writable one for writing at once, where
+/// else each takes an exit of its own, and another for its first write. A page that is
+/// dirty and not writable would be one of a shadow stack.
 fn leaf_flags(protection: Protection) -> PageTableFlags {
-    let mut flags = PageTableFlags::PRESENT | TOUCHED;
+    let mut flags = PageTableFlags::PRESENT | PageTableFlags::ACCESSED;
     flags.set(PageTableFlags::USER_ACCESSIBLE, protection.user);
     flags.set(PageTableFlags::WRITABLE, protection.write);
+    flags.set(PageTableFlags::DIRTY, protection.write);
     flags.set(PageTableFlags::NO_EXECUTE, !protection.execute);
     flags
 }
@@ -152,10 +151,16 @@ mod tests {
             protection.write &= entry & 2 != 0;
             protection.user &= entry & 4 != 0;
             protection.execute &= entry >> 63 == 0;
+            assert!(
+                entry & 0x20 != 0,
+                "{address:#x}: an entry that is not accessed"
+            );
             let target = entry & 0x000f_ffff_ffff_f000;
             let large = entry & 0x80 != 0;
             assert!(!(large && shift == 30), "no 1 GiB pages");
             if large || shift == 12 {
+                // A page that is dirty and not writable is one of a shadow stack.
+                assert_eq!(entry & 0x40 != 0, entry & 2 != 0, "{address:#x}: dirty");
                 let mask = (1 << shift) - 1;
                 return Some((target & !mask | address & mask, protection));
             }
@@ -229,7 +234,8 @@ mod tests {
             physical,
             kind: Kind::Heap,
         };
-        let flags = PageTableFlags::PRESENT;
+        let protection = region.kind.protection().expect("a heap is mapped");
+        let flags = leaf_flags(protection);
         map_region(&mut tables, &mut frames, &region, flags).expect("maps");
         let mut sizes = Vec::new();
         let mut at = address;
