@@ -79,6 +79,8 @@ counters! {
     ring_full,
     /// Times that a ring from the guest was found empty.
     ring_empty,
+    /// Bytes of rings that were filled in before the guest came to them.
+    prefaulted,
     /// Wakes sent to vCPUs.
     wakes_sent,
     /// Wakes saved because no vCPU slept.

@@ -4,7 +4,8 @@ use arca_tests::data::{assert_same, noise};
 use arca_tests::guest::{Guest, deadline};
 use arca_tests::local::{LocalGuest, free_port};
 use arca_tests::process::raise_descriptors;
-use arca_tests::skip;
+use arca_tests::{platform, skip};
+use arca_vmm::Platform;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
@@ -40,6 +41,33 @@ fn local(port: u16) -> SocketAddr {
 fn sixty_four_mebibytes_come_back_after_a_half_close() {
     let guest = Guest::start(&[], "echo-server", &["0"]);
     exchange(guest.address(), 7, 64 << 20);
+}
+
+#[test]
+fn rings_in_use_are_filled_in_ahead_where_that_helps_and_no_others() {
+    let address = local(free_port());
+    let args = [address.port().to_string()];
+    let args = args.each_ref().map(String::as_str);
+    let guest = LocalGuest::start_with("echo-server", &args, |config| config.sandbox = true);
+    guest.wait_listening(address);
+    for client in 0..8 {
+        exchange(address, client, 3 << 10);
+    }
+    let small = guest.wait_until("done with little", |stats| {
+        stats.monitor.bytes_to_tcp == 24 << 10 && stats.monitor.connections == 0
+    });
+    assert_eq!(small.monitor.prefaulted, 0);
+    exchange(address, 9, 256 << 10);
+    let used = guest.wait_until("done", |stats| {
+        stats.monitor.bytes_to_tcp == (24 + 256) << 10 && stats.monitor.connections == 0
+    });
+    // Half as much again, and a group of eight pages, for each of the two rings.
+    let most = (2 * (256 + 128 + 32)) << 10;
+    match platform().resolve() {
+        Platform::Kvm => assert!((1..=most).contains(&used.monitor.prefaulted), "{used:#?}"),
+        _ => assert_eq!(used.monitor.prefaulted, 0),
+    }
+    guest.stop();
 }
 
 #[test]

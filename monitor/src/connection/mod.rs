@@ -266,9 +266,10 @@ impl Connection {
         let [a, b] = self.region.rings();
         if self.uplink == Uplink::Open {
             let pending = self.from_arca.available()? as u64;
-            prefault.ahead(a, self.from_arca.taken() + pending);
+            let written = self.from_arca.taken() + pending;
+            relay.stats.prefaulted += prefault.ahead(a, written);
         }
-        prefault.ahead(b, self.to_arca.written());
+        relay.stats.prefaulted += prefault.ahead(b, self.to_arca.written());
         Ok(())
     }
 

@@ -43,17 +43,19 @@ impl Prefault {
         }
     }
 
-    /// Has what lies before a ring's cursor filled in. `ring`: its header and data, as
-    /// offsets in the arena; `cursor`: where the guest writes next, or reads.
-    pub(crate) fn ahead(&mut self, ring: Range<u64>, cursor: u64) {
+    /// Has what lies before a ring's cursor filled in; how many bytes that were. `ring`:
+    /// its header and data, as offsets in the arena; `cursor`: bytes that were ever put
+    /// into it.
+    pub(crate) fn ahead(&mut self, ring: Range<u64>, cursor: u64) -> u64 {
         let Some(range) = self.next(ring, cursor) else {
-            return;
+            return 0;
         };
         let len = range.end - range.start;
         let Ok(address) = self.arena.from_offset(ShmOffset(range.start), len, 1) else {
-            return;
+            return 0;
         };
         self.supported = sys::populate(address, len as usize).is_ok();
+        if self.supported { len } else { 0 }
     }
 
     /// What is to be filled in, as offsets in the arena, if anything is.
@@ -165,8 +167,8 @@ mod tests {
         let mut prefault = prefault(4 << 20);
         let arena = prefault.arena.clone();
         let before = resident(&arena);
-        prefault.ahead(1024 * KIB..2048 * KIB, 100 * KIB);
-        assert!(prefault.supported, "Linux knows how since 5.14");
+        let filled = prefault.ahead(1024 * KIB..2048 * KIB, 100 * KIB);
+        assert_eq!(filled, 64 * KIB, "Linux knows how since 5.14");
         let asked = (1024 + 96) / 4..(1024 + 160) / 4;
         for (page, (before, after)) in before.iter().zip(resident(&arena)).enumerate() {
             assert_eq!(after, *before || asked.contains(&page), "page {page}");

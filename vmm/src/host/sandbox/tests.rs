@@ -196,6 +196,13 @@ fn arguments_are_those_of_the_threads_work() {
             true,
         ),
         (
+            "fill in",
+            &ROLES,
+            libc::SYS_madvise,
+            [1, page, libc::MADV_POPULATE_WRITE.into(), 0, 0, 0],
+            true,
+        ),
+        (
             "poison",
             &ROLES,
             libc::SYS_madvise,
