@@ -3,8 +3,8 @@
 //! The cursors of a ring go through all of it before they come to any page again, so a
 //! connection meets a page that nobody has touched every 4 KiB until then. The guest
 //! leaves for the kernel at each of them: for 37 µs on a KVM without hardware
-//! virtualisation, on which a thousand connections that exchange 64 bytes at a time
-//! spent a tenth of the vCPU's time so. Such a KVM maps the whole aligned group of eight
+//! virtualisation, and 1,500 times a second where connections exchange 64 bytes at a time
+//! (docs/performance.md, "Fresh memory"). Such a KVM maps the whole aligned group of eight
 //! pages at one exit, but only those that the host has already: so once a ring is in use,
 //! the monitor has the kernel fill in the groups before its cursor, for 1 µs a page.
 //!
@@ -128,6 +128,10 @@ mod tests {
             assert_eq!(prefault.next(0..256 * KIB, cursor), None);
         }
         assert_eq!(prefault.next(0..256 * KIB, START), Some(0..32 * KIB));
+        // The next group's turn comes half a group before it.
+        assert_eq!(prefault.next(0..256 * KIB, 16 * KIB), None);
+        let next = prefault.next(0..256 * KIB, 16 * KIB + 1);
+        assert_eq!(next, Some(32 * KIB..64 * KIB));
     }
 
     #[test]
