@@ -166,6 +166,7 @@ mod tests {
         };
         assert_eq!((first.place(), second.place()), (place(0), place(8192)));
         assert_eq!(allocator.used(), 16 << 10);
+        assert_eq!(second.rings(), [8192..12_288, 12_288..16_384]);
         drop((first, second));
         assert_eq!(allocator.used(), 0);
     }
