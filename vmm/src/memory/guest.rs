@@ -206,28 +206,30 @@ impl GuestMemory {
     /// pages where it can: the guest leaves for the kernel at the first access to each
     /// page. Only a hint: failing costs time.
     pub fn prefer_huge_pages(&self, range: Range<u64>) {
-        let Range { start, end } = huge_pages(range.start..range.end.min(self.low));
-        let Some(len) = end.checked_sub(start).filter(|&len| len > 0) else {
-            return;
-        };
-        // SAFETY: `start` is before `end`, which is in low memory.
-        let address = unsafe { self.low_base().add(start as usize) };
-        // SAFETY: the range is inside one mapping of ours, and the advice does not change
-        // what it holds.
-        let _ = unsafe { madvise(address.cast(), len as usize, MmapAdvise::MADV_HUGEPAGE) };
+        self.advise(huge_pages(range), MmapAdvise::MADV_HUGEPAGE);
     }
 
     /// Has the kernel back a range of low memory now, in one call, instead of
     /// page by page when the guest touches it. Only a hint: failing costs time.
     pub fn populate(&self, address: u64, len: u64) {
-        if address.checked_add(len).is_none_or(|end| end > self.low) {
+        self.advise(
+            address..address.saturating_add(len),
+            MmapAdvise::MADV_POPULATE_WRITE,
+        );
+    }
+
+    /// Advises the kernel on a range of low memory, if it is one; which changes nothing of
+    /// what the range holds.
+    fn advise(&self, range: Range<u64>, advice: MmapAdvise) {
+        if range.is_empty() || range.end > self.low {
             return;
         }
-        // SAFETY: `address` is inside low memory, see above.
-        let start = unsafe { self.low_base().add(address as usize) };
-        // SAFETY: the range is inside one mapping of ours, and populating a
-        // mapping does not change what it holds.
-        let _ = unsafe { madvise(start.cast(), len as usize, MmapAdvise::MADV_POPULATE_WRITE) };
+        let len = (range.end - range.start) as usize;
+        // SAFETY: the range is inside low memory, see above.
+        let start = unsafe { self.low_base().add(range.start as usize) };
+        // SAFETY: the range is inside one mapping of ours, and no advice that is given
+        // here changes what it holds.
+        let _ = unsafe { madvise(start.cast(), len, advice) };
     }
 }
 
