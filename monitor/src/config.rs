@@ -37,7 +37,7 @@ pub struct MonitorConfig {
     pub busy_poll: Duration,
     /// Whether pages of rings are filled in before the guest touches them: where its
     /// first access to one is dear, and less so if the host has had it before, as under
-    /// KVM. What is filled in is bounded by what connections move.
+    /// KVM, where the VMM has it on. What is filled in is bounded by what connections move.
     pub prefault: bool,
     /// Bytes that a connection may move in each direction before others have
     /// their turn: at least 1, and 64 MiB at most. A system call counts as 4 KiB at
