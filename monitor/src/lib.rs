@@ -36,6 +36,7 @@
 //! | `poller` | the epoll |
 //! | `table` | ids with a generation |
 //! | `options`, `sys` | socket options; the system calls of the relay |
+//! | `pacing` | the connections that are sent without pacing |
 //! | `deadline` | moments in the future |
 
 mod config;
@@ -49,6 +50,7 @@ mod link;
 mod listeners;
 mod monitor;
 mod options;
+mod pacing;
 mod policy;
 mod poller;
 mod relay;

@@ -10,6 +10,7 @@ mod resolver;
 pub(crate) use pending::ConnectTarget;
 
 use crate::connections::{Connections, NewConnection, Origin};
+use crate::pacing;
 use crate::policy::{self, Policy};
 use crate::poller::{Registry, Source};
 use crate::relay::Relay;
@@ -351,12 +352,19 @@ impl Connects {
         let region = connections.reserve()?;
         let kind = Type::STREAM.nonblocking();
         match Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP)) {
-            Ok(socket) => Ok(Candidate {
-                socket,
-                address,
-                region,
-                registered: false,
-            }),
+            Ok(socket) => {
+                let unpaced = pacing::within_host(None, address.ip());
+                if unpaced {
+                    pacing::stop(&socket);
+                }
+                Ok(Candidate {
+                    socket,
+                    address,
+                    region,
+                    registered: false,
+                    unpaced,
+                })
+            }
             Err(error) => {
                 connections.cancel_reservation(region);
                 Err(sys::wire_errno(sys::errno_of(&error)))
@@ -396,6 +404,9 @@ fn connected(
         },
     };
     let peer = Address(candidate.address);
+    if !candidate.unpaced && pacing::within_host(local.map(|local| local.0.ip()), peer.0.ip()) {
+        pacing::stop(&candidate.socket);
+    }
     let new = NewConnection {
         origin: Origin::Connected {
             registered: candidate.registered,

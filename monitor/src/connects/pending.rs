@@ -35,6 +35,8 @@ pub(super) struct Candidate {
     pub(super) region: PipeRegion,
     /// It is in the epoll.
     pub(super) registered: bool,
+    /// It goes to loopback, and is not paced.
+    pub(super) unpaced: bool,
 }
 
 impl ConnectTarget {

@@ -1,5 +1,6 @@
 //! A listening socket and the accepts that wait on it.
 
+use crate::pacing;
 use crate::requests::Ticket;
 use crate::sys;
 use arca_shared::errno::Errno;
@@ -24,6 +25,8 @@ pub(crate) struct Listener {
     pub(crate) stalled: bool,
     /// SO_LINGER of the connections it accepts, in the encoding of the wire.
     pub(crate) linger: u64,
+    /// What it accepts comes from this host, and is not paced.
+    pub(crate) unpaced: bool,
 }
 
 /// An accept that waits.
@@ -57,6 +60,11 @@ impl Listener {
         };
         socket.listen(backlog)?;
         let local = socket.local_addr()?.as_socket().unwrap_or(address);
+        // Nobody else reaches an address of loopback.
+        let unpaced = pacing::within_host(None, local.ip());
+        if unpaced {
+            pacing::stop(&socket);
+        }
         Ok(Self {
             socket,
             local,
@@ -64,6 +72,7 @@ impl Listener {
             ready: false,
             stalled: false,
             linger: 0,
+            unpaced,
         })
     }
 

@@ -9,6 +9,7 @@
 mod listener;
 
 use crate::connections::{Connections, NewConnection, Origin};
+use crate::pacing;
 use crate::policy::{Bind, Policy, Rule};
 use crate::poller::{Registry, Source};
 use crate::relay::Relay;
@@ -351,6 +352,13 @@ fn accepted(
     } else {
         None
     };
+    let local = addresses.map(|(local, _)| local.0.ip());
+    if !listener.unpaced
+        && let Some(peer) = peer
+        && pacing::within_host(local, peer.ip())
+    {
+        pacing::stop(&new.socket);
+    }
     match (connections.open(new, relay), addresses) {
         (Ok(ready), Some((local, peer))) => Reply::Accepted { ready, local, peer },
         (Ok(ready), None) => Reply::IncomingConnection(ready),

@@ -71,6 +71,7 @@ pub(super) fn set_options() -> BTreeSet<SocketOption> {
         (libc::SOL_SOCKET, libc::SO_RCVBUF),
         (libc::SOL_SOCKET, libc::SO_REUSEADDR),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
     ];

@@ -6,6 +6,7 @@ use nix::libc;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::Mutex;
@@ -173,6 +174,26 @@ fn the_relay_has_the_options_it_uses_and_no_other() {
             assert_eq!(open, wanted, "{call} {level}");
         }
     }
+}
+
+#[test]
+fn the_relay_may_stop_pacing() {
+    let name = b"reno";
+    let result = inside(Role::Relay, || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        // SAFETY: the name is ours to read, and of that length.
+        let result = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_CONGESTION,
+                name.as_ptr().cast(),
+                name.len() as libc::socklen_t,
+            )
+        };
+        (result == -1).then(errno)
+    });
+    assert_eq!(result, None);
 }
 
 /// A name, the roles, the call with its arguments, and whether they may make it.
