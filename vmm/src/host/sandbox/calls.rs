@@ -117,6 +117,7 @@ pub(super) fn filter(role: Role, debugged: bool) -> Result<BpfProgram, BackendEr
         calls.iter().map(|&call| (call, Vec::new())).collect()
     };
     let mut rules = plain(&COMMON);
+    let mut often = Vec::new();
     rules.extend(memory_and_locks()?);
     match role {
         Role::Stream => {}
@@ -136,8 +137,18 @@ pub(super) fn filter(role: Role, debugged: bool) -> Result<BpfProgram, BackendEr
             rules.push(own_cores()?);
             rules.extend(plain(&SOCKETS));
             rules.extend(tcp()?);
+            often.extend(pieces()?);
         }
     }
+    let mut program = compile(often)?;
+    // Its last instruction is the answer to all other calls.
+    program.pop();
+    program.extend(compile(rules)?);
+    Ok(program)
+}
+
+/// The program that lets these calls through.
+fn compile(rules: Vec<Call>) -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(
         rules.into_iter().collect(),
         SeccompAction::Errno(libc::EPERM as u32),
@@ -193,7 +204,25 @@ fn own_cores() -> Result<Call, BackendError> {
     Ok((libc::SYS_sched_setaffinity, vec![rule([is(0, 0)])?]))
 }
 
-/// TCP sockets, their options, and data that goes where they are connected to.
+/// The flags that the relay sends with.
+const SENT: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+/// Those that it receives with.
+const RECEIVED: i32 = libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_TRUNC;
+
+/// A piece of data that goes where the socket is connected to, or comes from there. The
+/// relay makes these calls for each piece. The kernel goes through a program for every call
+/// with arguments to check, and the program through its calls one by one, so that to have
+/// them behind the others takes 50 ns more of each.
+fn pieces() -> Result<Vec<Call>, BackendError> {
+    // No address: the kernel has none to send to, or to tell.
+    let piece = |flags: i32| Ok(vec![rule([masked(3, !flags, 0), no_address(4)])?]);
+    Ok(vec![
+        (libc::SYS_sendto, piece(SENT)?),
+        (libc::SYS_recvfrom, piece(RECEIVED)?),
+    ])
+}
+
+/// TCP sockets, their options, and data in two pieces.
 fn tcp() -> Result<Vec<Call>, BackendError> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let mut sockets = Vec::new();
@@ -213,19 +242,13 @@ fn tcp() -> Result<Vec<Call>, BackendError> {
             |&(level, name): &SocketOption| rule([is(1, level as u64), is(2, name as u64)]);
         options.iter().map(option).collect::<Result<Vec<_>, _>>()
     };
-    let sent = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
-    let received = libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_TRUNC;
-    // No address: the kernel has none to send to, or to tell.
-    let stream = |flags: i32| Ok(vec![rule([masked(3, !flags, 0), no_address(4)])?]);
     let message = |flags: i32| Ok(vec![rule([masked(2, !flags, 0)])?]);
     Ok(vec![
         (libc::SYS_socket, sockets),
         (libc::SYS_setsockopt, options(set_options())?),
         (libc::SYS_getsockopt, options(get_options())?),
-        (libc::SYS_sendto, stream(sent)?),
-        (libc::SYS_recvfrom, stream(received)?),
-        (libc::SYS_sendmsg, message(sent)?),
-        (libc::SYS_recvmsg, message(received)?),
+        (libc::SYS_sendmsg, message(SENT)?),
+        (libc::SYS_recvmsg, message(RECEIVED)?),
     ])
 }
 
