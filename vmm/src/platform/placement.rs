@@ -11,7 +11,8 @@
 //! of others interrupts it, one that it works with has stayed on its core, and waits
 //! there until the vCPU has polled: the vCPU changes to another core, where the monitor
 //! makes way for it. Where somebody else computes, the vCPU goes where the scheduler has
-//! it. Both are done for a time that doubles while they do not help.
+//! it. Both are done for a time that doubles while they do not help. A change has helped
+//! once a vCPU was left alone, however soon somebody is back.
 //!
 //! A vCPU that sleeps more than a third of the time is the scheduler's: the two ends of a
 //! stream are faster on a core each, and its own work fits in between. One that sleeps
@@ -183,7 +184,9 @@ impl Placement {
             (Place::On(_), Neighbour::Nobody) => {
                 // It went well for once: the next time is not soon after the last.
                 self.free = (self.free - self.free / 8).max(FREE_MIN);
-                self.stay = (self.stay - self.stay / 8).max(STAY_MIN);
+                // The change has helped. What it works with is pulled back to this core
+                // sooner or later, as it falls idle for a moment: then the next helps, too.
+                self.stay = STAY_MIN;
             }
             (Place::Free(until), here) if now >= until => self.fix(here, taken),
             _ => {}
@@ -333,6 +336,34 @@ mod tests {
                 placement.judge(Neighbour::Brief, taken);
                 assert_eq!(placement.place, Place::On(second), "there is no other");
             }
+        });
+    }
+
+    #[test]
+    fn changes_that_help_are_no_further_apart() {
+        on_a_thread(|mut placement, taken, all| {
+            placement.fix(Neighbour::Nobody, taken);
+            let mut change = |helps| {
+                placement.stays_until = Instant::now();
+                let before = placement.place;
+                placement.judge(Neighbour::Brief, taken);
+                assert_ne!(placement.place, before);
+                if helps {
+                    placement.judge(Neighbour::Nobody, taken);
+                }
+                placement.stay
+            };
+            if all == 1 {
+                return;
+            }
+            for _ in 0..4 {
+                assert_eq!(change(true), STAY_MIN);
+            }
+            for doublings in 1..=4 {
+                assert_eq!(change(false), STAY_MIN * (1 << doublings));
+            }
+            assert_eq!(change(true), STAY_MIN, "the one that helps ends it");
+            assert!((0..12).map(|_| change(false)).all(|stay| stay <= LONGEST));
         });
     }
 
