@@ -90,7 +90,6 @@ impl PipeEnd {
             }
             self.events.writers.add(context.waker());
             if self.arm_room() == Arm::Armed {
-                self.reactor.skip_next_poll();
                 self.waits_for(Wait::Write);
                 return Poll::Pending;
             }

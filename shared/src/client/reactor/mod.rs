@@ -236,10 +236,8 @@ impl Reactor {
         sleeper.finish_sleep();
     }
 
-    /// Has the current sleeper park at once the next time, because what it is about to
-    /// wait for takes its time. A writer that waits for half a ring to drain is woken
-    /// while the other half still drains, and polling would take a core from whoever
-    /// drains it.
+    /// Has the current sleeper park at once the next time, because polling for what it is
+    /// about to wait for would take a core from whoever brings it.
     pub fn skip_next_poll(&self) {
         self.poll_states[self.current()].lock().skip = true;
     }
