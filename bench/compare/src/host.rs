@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Percent of a core that other processes may take without a warning.
 const NOISE: f64 = 10.0;
 
-/// Processor, cores, kernel and kind of KVM, in a line.
+/// Processor, cores, kernel, kind of KVM and congestion control, in a line.
 pub fn describe() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = field(&cpuinfo, "model name").unwrap_or("unknown processor");
@@ -33,7 +33,10 @@ pub fn describe() -> String {
         true => "KVM with hardware virtualisation",
         false => "KVM without hardware virtualisation",
     };
-    format!("{processor}, {cores} cores, Linux {kernel}, {kvm}")
+    // One that paces, as BBR does, takes half of a native stream's throughput or more.
+    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    let congestion = congestion.as_deref().map_or("unknown", str::trim);
+    format!("{processor}, {cores} cores, Linux {kernel}, {kvm}, congestion control {congestion}")
 }
 
 /// What the machine's processors do from some time on.
