@@ -86,6 +86,15 @@ fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Writes a line of the results to standard output.
+///
+/// # Errors
+///
+/// If nobody takes it.
+fn show(line: impl Display) -> Result<()> {
+    writeln!(io::stdout(), "{line}").context("cannot write the results to standard output")
+}
+
 /// Measure the guest beside a native process
 #[derive(Parser)]
 #[command(
@@ -163,8 +172,8 @@ impl Bench {
         ];
         vm.extend(self.vm.iter().cloned());
         let host = host::describe();
-        println!("{host}");
-        println!("{}", plan.describe(self.platform.resolve(), self.vcpus));
+        show(&host)?;
+        show(plan.describe(self.platform.resolve(), self.vcpus))?;
         let progress = progress();
         if self.peers {
             return self.with_peers(&workloads, &plan, &vm, &progress);
@@ -176,7 +185,7 @@ impl Bench {
             progress.set_position(0);
             match measure(workload, &plan, &vm, &progress) {
                 Ok(measured) => {
-                    progress.suspend(|| table::print(workload, &measured, self.verbose));
+                    progress.suspend(|| table::print(workload, &measured, self.verbose))?;
                     if let Some(folder) = &self.svg {
                         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
                         chart::draw(folder, workload, &measured, &host)?;
@@ -213,7 +222,7 @@ impl Bench {
             progress.set_position(0);
             match peers::measure(workload, plan, vm, limit, progress) {
                 Ok(measured) => {
-                    progress.suspend(|| peers::print(workload, &measured));
+                    progress.suspend(|| peers::print(workload, &measured))?;
                     if measured.iter().any(Standing::is_incomplete) {
                         failed.push(name);
                     }

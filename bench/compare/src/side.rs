@@ -93,7 +93,7 @@ impl Side {
         };
         let status = cli::run_config(config, started)?;
         if !status.success() {
-            eprintln!("bench guest: {status}");
+            crate::say(format_args!("bench guest: {status}"));
         }
         Ok(status.code())
     }

@@ -2,10 +2,15 @@
 
 use crate::plan::Workload;
 use crate::row::Row;
+use anyhow::Result;
 
 /// Prints a workload's rows, the finer points only if `all` are wanted.
-pub fn print(workload: Workload, rows: &[Row], all: bool) {
-    println!(
+///
+/// # Errors
+///
+/// If nobody takes them.
+pub fn print(workload: Workload, rows: &[Row], all: bool) -> Result<()> {
+    crate::show(format_args!(
         "\n{:<28} {:>8} {:>9} {:>9} {:>6} {:>9} {:>9} {:>6} {:>7}  target",
         workload.name(),
         "unit",
@@ -16,7 +21,7 @@ pub fn print(workload: Workload, rows: &[Row], all: bool) {
         "p99",
         "spread",
         "ratio",
-    );
+    ))?;
     for row in rows.iter().filter(|row| all || !row.detail) {
         let verdict = match (&row.target, row.met) {
             (Some(target), Some(true)) => format!("{target}: yes"),
@@ -39,8 +44,9 @@ pub fn print(workload: Workload, rows: &[Row], all: bool) {
             row.ratio
                 .map_or_else(|| "-".into(), |ratio| format!("{ratio:.3}")),
         );
-        println!("{}", line.trim_end());
+        crate::show(line.trim_end())?;
     }
+    Ok(())
 }
 
 /// Four digits or so.

@@ -39,7 +39,7 @@ pub fn folder(cache: &Path) -> Result<PathBuf> {
         ),
     };
     let name = packages.first().context("a package has a name")?;
-    eprintln!("qemu: downloading {}", packages.join(" and "));
+    crate::tool::say(format_args!("qemu: downloading {}", packages.join(" and ")));
     // Complete when it has its name.
     let draft = tempfile::tempdir_in(cache).context("a folder to unpack in")?;
     let mut download = Command::new("apt-get");

@@ -4,12 +4,15 @@ use super::pasta::PACKAGE;
 use super::standing::{Cell, Standing, State};
 use crate::plan::Workload;
 use crate::table::number;
+use anyhow::Result;
 
 /// Prints a workload's results, and why what failed did.
-pub fn print(workload: Workload, standings: &[Standing]) {
-    for line in lines(workload, standings) {
-        println!("{line}");
-    }
+///
+/// # Errors
+///
+/// If nobody takes them.
+pub fn print(workload: Workload, standings: &[Standing]) -> Result<()> {
+    lines(workload, standings).iter().try_for_each(crate::show)
 }
 
 fn lines(workload: Workload, standings: &[Standing]) -> Vec<String> {

@@ -75,7 +75,7 @@ pub fn forward(to: SocketAddr) -> Result<SocketAddr> {
     };
     thread::spawn(move || {
         let Err(error) = relay.run();
-        eprintln!("bench relay: {error}");
+        crate::say(format_args!("bench relay: {error}"));
     });
     Ok(address)
 }
@@ -145,7 +145,7 @@ impl Relay {
             match Connection::start(&self.epoll, near, self.to, tokens) {
                 Ok(connection) => self.connections[number] = Some(connection),
                 Err(error) => {
-                    eprintln!("bench relay: {}: {error}", self.to);
+                    crate::say(format_args!("bench relay: {}: {error}", self.to));
                     self.free.push(number);
                 }
             }
