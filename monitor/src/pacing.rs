@@ -12,18 +12,23 @@ use std::net::IpAddr;
 /// What connections within the host are sent by (tcp(7), TCP_CONGESTION).
 const UNPACED: &[u8] = b"reno";
 
-/// Whether both ends of a connection are on this host: the peer has an address of loopback, or
-/// the one that is ours. `local` may be unknown.
-pub(crate) fn within_host(local: Option<IpAddr>, peer: IpAddr) -> bool {
-    let peer = peer.to_canonical();
-    peer.is_loopback() || local.map(|local| local.to_canonical()) == Some(peer)
+/// Has the kernel send without pacing on this connection, or on all that this listener accepts, if
+/// it is within the host; whether it is. `local` may be unknown.
+pub(crate) fn stop_within_host(socket: &Socket, local: Option<IpAddr>, peer: IpAddr) -> bool {
+    let within = within_host(local, peer);
+    if within {
+        // It fails if the connection is gone, or where the administrator forbids Reno
+        // (net.ipv4.tcp_allowed_congestion_control). Then it is sent as by default.
+        let _ = SockRef::from(socket).set_tcp_congestion(UNPACED);
+    }
+    within
 }
 
-/// Has the kernel send without pacing on this connection, or on all that this listener accepts.
-pub(crate) fn stop(socket: &Socket) {
-    // It fails if the connection is gone, or where the administrator forbids Reno
-    // (net.ipv4.tcp_allowed_congestion_control). Then it is sent as by default.
-    let _ = SockRef::from(socket).set_tcp_congestion(UNPACED);
+/// Whether both ends of a connection are on this host: the peer has an address of loopback, or
+/// the one that is ours.
+fn within_host(local: Option<IpAddr>, peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer.is_loopback() || local.map(|local| local.to_canonical()) == Some(peer)
 }
 
 #[cfg(test)]

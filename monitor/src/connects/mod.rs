@@ -353,10 +353,7 @@ impl Connects {
         let kind = Type::STREAM.nonblocking();
         match Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP)) {
             Ok(socket) => {
-                let unpaced = pacing::within_host(None, address.ip());
-                if unpaced {
-                    pacing::stop(&socket);
-                }
+                let unpaced = pacing::stop_within_host(&socket, None, address.ip());
                 Ok(Candidate {
                     socket,
                     address,
@@ -404,8 +401,9 @@ fn connected(
         },
     };
     let peer = Address(candidate.address);
-    if !candidate.unpaced && pacing::within_host(local.map(|local| local.0.ip()), peer.0.ip()) {
-        pacing::stop(&candidate.socket);
+    if !candidate.unpaced {
+        let local = local.map(|local| local.0.ip());
+        pacing::stop_within_host(&candidate.socket, local, peer.0.ip());
     }
     let new = NewConnection {
         origin: Origin::Connected {

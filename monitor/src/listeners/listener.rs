@@ -61,10 +61,7 @@ impl Listener {
         socket.listen(backlog)?;
         let local = socket.local_addr()?.as_socket().unwrap_or(address);
         // Nobody else reaches an address of loopback.
-        let unpaced = pacing::within_host(None, local.ip());
-        if unpaced {
-            pacing::stop(&socket);
-        }
+        let unpaced = pacing::stop_within_host(&socket, None, local.ip());
         Ok(Self {
             socket,
             local,

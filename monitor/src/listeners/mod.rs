@@ -355,9 +355,8 @@ fn accepted(
     let local = addresses.map(|(local, _)| local.0.ip());
     if !listener.unpaced
         && let Some(peer) = peer
-        && pacing::within_host(local, peer.ip())
     {
-        pacing::stop(&new.socket);
+        pacing::stop_within_host(&new.socket, local, peer.ip());
     }
     match (connections.open(new, relay), addresses) {
         (Ok(ready), Some((local, peer))) => Reply::Accepted { ready, local, peer },
