@@ -18,7 +18,7 @@
 //! | `embassy_time` | the driver of that crate |
 //! | `random` | random bytes, for `getrandom` too |
 //! | [`signal`] | signals to the process on the host |
-//! | `executor`, `run_queue`, `run_length` | tasks, the queue of those that can go on, and how long each runs |
+//! | `executor`, `run_queue` | tasks, and the queue of those that can go on |
 //! | `tasks` | what tasks wait for, for whoever looks at a guest that hangs |
 //! | [`runtime`] | the reactor, the session, `block_on`, idle vCPUs |
 //! | [`sync`], `channel`, `notify` | channels, mutexes, notifications |
@@ -54,7 +54,6 @@ mod panic;
 pub mod process;
 mod random;
 pub mod registers;
-mod run_length;
 mod run_queue;
 pub mod runtime;
 pub mod signal;

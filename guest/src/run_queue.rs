@@ -8,6 +8,7 @@
 use crate::tasks::{self, TaskId};
 use crate::{boot, runtime, vcpu};
 use alloc::collections::VecDeque;
+use arca_shared::client::run_length::WORTH_A_WAKE;
 use arca_shared::protocol::layout::MAX_VCPUS;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -83,12 +84,11 @@ pub(crate) fn push_local(vcpu: usize, task: Runnable) {
 }
 
 /// What those that wait behind a task must have to wait for another vCPU to be woken
-/// for them, in ticks of the time-stamp counter: 200 µs, a few times what a wake takes of
-/// the one that wakes, and of a core that others may need. It is foreseen by how long the
+/// for them, in ticks of the time-stamp counter. It is foreseen by how long the
 /// task ran of late: behind one that has just become slow they wait until it is
 /// done, or until the monitor has seen a mark that nobody takes.
 fn worth_a_wake() -> u64 {
-    boot::info().tsc_khz / 5
+    boot::info().tsc_khz.saturating_mul(WORTH_A_WAKE) / 1_000_000
 }
 
 /// Whether a task can go on that others may run, be it one that this vCPU may not run

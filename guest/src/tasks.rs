@@ -1,8 +1,8 @@
 //! What tasks wait for, kept for whoever looks at a guest that hangs: see
 //! [`arca_shared::protocol::task_table`].
 
-use crate::run_length::RunLength;
 use crate::vcpu::{self, ticks};
+use arca_shared::client::run_length::RunLength;
 use arca_shared::protocol::layout::MAX_VCPUS;
 use arca_shared::protocol::task_table::{
     FRAMES, TASKS, TaskEntry, TaskOrigin, TaskState, TaskTable, Wait,

@@ -46,6 +46,7 @@ mod options;
 mod pipe_end;
 pub mod poll_yield;
 pub mod reactor;
+pub mod run_length;
 mod session;
 mod standard;
 mod stream;

@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::test_arena;
 use alloc::boxed::Box;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 const SLEEPERS: usize = 3;
 
@@ -19,6 +19,9 @@ struct TestHal {
     may_work: [AtomicBool; SLEEPERS],
     kicked: Mutex<Vec<usize>>,
     parks: Mutex<Vec<Hook>>,
+    /// What a kick does besides.
+    on_kick: Mutex<Option<Box<dyn Fn(usize) + Send + Sync>>>,
+    now: AtomicU64,
     itself: Mutex<Option<Arc<TestHal>>>,
 }
 
@@ -39,10 +42,13 @@ impl Hal for TestHal {
 
     fn kick(&self, sleeper: usize) {
         self.kicked.lock().push(sleeper);
+        if let Some(hook) = &*self.on_kick.lock() {
+            hook(sleeper);
+        }
     }
 
     fn now(&self) -> u64 {
-        0
+        self.now.load(Ordering::SeqCst)
     }
 
     fn has_work(&self) -> bool {
@@ -66,6 +72,8 @@ impl TestHal {
             may_work: [const { AtomicBool::new(true) }; SLEEPERS],
             kicked: Mutex::new(Vec::new()),
             parks: Mutex::new(Vec::new()),
+            on_kick: Mutex::new(None),
+            now: AtomicU64::new(0),
             itself: Mutex::new(None),
         });
         *hal.itself.lock() = Some(hal.clone());
@@ -151,6 +159,57 @@ fn one_that_goes_on_with_its_own_hands_work_and_marks_on() {
         assert_eq!(hal.kicked(), if queued { [2].as_slice() } else { &[] });
         assert_eq!(heard.0.load(Ordering::SeqCst), marked);
     }
+}
+
+/// A future that is woken `wakes` times, by parks, before it is ready, and runs for
+/// `run` each time.
+fn woken_again_and_again(hal: &Arc<TestHal>, wakes: usize, run: u64) -> impl Future<Output = ()> {
+    let waker = Arc::new(Mutex::new(None::<Waker>));
+    for _ in 0..wakes {
+        let waker = waker.clone();
+        hal.on_park(move |hal, _| {
+            hal.queued.store(true, Ordering::SeqCst);
+            waker.lock().take().expect("it was polled").wake();
+        });
+    }
+    let (hal, mut left) = (hal.clone(), wakes);
+    core::future::poll_fn(move |context| {
+        hal.now.fetch_add(run, Ordering::SeqCst);
+        // Another one has done what was queued.
+        hal.queued.store(false, Ordering::SeqCst);
+        if left == 0 {
+            hal.queued.store(true, Ordering::SeqCst);
+            return Poll::Ready(());
+        }
+        left -= 1;
+        *waker.lock() = Some(context.waker().clone());
+        Poll::Pending
+    })
+}
+
+/// How often others are woken for what is queued when a future, whose runs take so long, is
+/// woken four times.
+fn kicks_of(run: u64) -> usize {
+    let (hal, reactor) = TestHal::new();
+    let kicked = reactor.clone();
+    // It finds nothing to do, and sleeps again.
+    *hal.on_kick.lock() = Some(Box::new(move |sleeper| {
+        if sleeper == 2 {
+            kicked.shared.notify.vcpu(2).prepare_sleep();
+        }
+    }));
+    reactor.shared.notify.vcpu(2).prepare_sleep();
+    reactor.block_on(woken_again_and_again(&hal, 4, run));
+    hal.kicked().iter().filter(|&&sleeper| sleeper == 2).count()
+}
+
+#[test]
+fn one_that_soon_waits_again_hands_nothing_on() {
+    // As nobody knows how long it takes, the first time; and once it goes on with what it
+    // has waited for.
+    assert_eq!(kicks_of(0), 2);
+    assert_eq!(kicks_of(WORTH_A_WAKE), 2);
+    assert_eq!(kicks_of(WORTH_A_WAKE + 1), 4);
 }
 
 #[derive(Default)]

@@ -13,6 +13,7 @@ pub use timer::Timer;
 use crate::client::adaptive_poll::AdaptivePoll;
 use crate::client::hal::Hal;
 use crate::client::poll_yield::{Next, PollYield};
+use crate::client::run_length::{RunLength, WORTH_A_WAKE};
 use crate::memory::{Arena, ArenaError, ShmOffset};
 use crate::notify::{Counter, NotifyArea, Slot};
 use crate::protocol::layout::MAX_VCPUS;
@@ -323,7 +324,7 @@ impl Reactor {
         }
     }
 
-    /// Hands on what the current sleeper was woken for and will not do itself: it goes
+    /// Hands on what the current sleeper was woken for and will not do soon: it goes
     /// on with what it waited for, which may take long. A wake goes to one sleeper,
     /// and stands for all that was there by then.
     fn hand_on(&self) {
@@ -332,9 +333,6 @@ impl Reactor {
             hal,
             sleepers,
         } = &*self.shared;
-        if *sleepers == 1 {
-            return;
-        }
         if notify.to_guest().any() {
             self.turn();
         }
@@ -364,28 +362,40 @@ impl Reactor {
         let waker = Waker::from(parker.clone());
         let mut context = Context::from_waker(&waker);
         let mut future = pin!(future);
+        // Of several sleepers, it was woken for what others may have left to it.
+        let several = self.shared.sleepers > 1;
+        let mut hands_on = false;
+        // How long the future runs once it is woken: it goes back to waiting soon, or not.
+        let runs = RunLength::new();
         loop {
             hal.polls();
+            let was_woken = hands_on;
+            if hands_on && runs.expected() > WORTH_A_WAKE {
+                self.hand_on();
+                hands_on = false;
+            }
+            let began = was_woken.then(|| hal.now());
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 hal.polls();
                 // A call further out on this stack may wait with the same
                 // parker: what this one consumed may have been for it.
                 parker.woken.store(true, Ordering::Release);
+                if hands_on {
+                    self.hand_on();
+                }
                 return output;
             }
-            // Others may have been left to it meanwhile.
-            let mut hands_on = false;
+            if let Some(began) = began {
+                runs.note(hal.now().saturating_sub(began));
+            }
             // Acquire: pairs with the Release in `wake_by_ref`.
             while !parker.woken.swap(false, Ordering::Acquire) {
                 if self.turn() {
-                    hands_on = true;
+                    hands_on = several;
                 } else if !hal.work() {
                     self.wait(&|| parker.woken.load(Ordering::Acquire));
-                    hands_on = true;
+                    hands_on = several;
                 }
-            }
-            if hands_on {
-                self.hand_on();
             }
         }
     }
