@@ -70,10 +70,8 @@ impl WakeCoalescer {
 
     /// Marks a slot, and defers the wake if one is needed.
     fn defer(&mut self, slot: Slot, urgent: bool) {
-        if self.deferred.is_some_and(|wake| wake.may_be_taken) && self.notifier.all_taken() {
-            // Who is awake keeps up: that wake is saved, and what comes now is given its own time.
-            self.flush();
-        }
+        // What comes now is given its own time.
+        self.save_if_taken();
         let need = self.notifier.mark(slot);
         if need != Need::Sleeper {
             self.notified_awake = true;
@@ -93,6 +91,14 @@ impl WakeCoalescer {
         deferred.may_be_taken &= need == Need::SleeperUnlessTaken;
     }
 
+    /// Gives up the deferred wake if who is awake keeps up, and has taken all marks: it is
+    /// saved.
+    fn save_if_taken(&mut self) {
+        if self.deferred.is_some_and(|wake| wake.may_be_taken) && self.notifier.all_taken() {
+            self.flush();
+        }
+    }
+
     /// Takes note of bytes that came for the guest. `full`: their ring will soon hold
     /// no more.
     pub(crate) fn bytes_received(&mut self, bytes: usize, full: bool) {
@@ -107,8 +113,12 @@ impl WakeCoalescer {
         self.request_response |= bytes < self.policy.bulk_bytes;
     }
 
-    /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep.
+    /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep, for
+    /// which a wake that is left costs it a timer.
     pub(crate) fn flush_if_due(&mut self, idle: bool) {
+        if idle {
+            self.save_if_taken();
+        }
         let Some(deferred) = self.deferred else {
             return;
         };
@@ -255,6 +265,18 @@ mod tests {
         wakes.notify(SLOT);
         wakes.flush_if_due(true);
         assert_eq!(wakes.sent_so_far(), 1);
+    }
+
+    #[test]
+    fn no_wake_is_left_for_a_sleep_once_all_marks_were_taken() {
+        let mut wakes = wakes_of(2);
+        wakes.notifier.area().vcpu(1).prepare_sleep();
+        wakes.notify(SLOT);
+        wakes.notifier.area().to_guest().take(|_| {});
+        wakes.flush_if_due(false);
+        assert!(wakes.until_due().is_some(), "a busy monitor does not look");
+        wakes.flush_if_due(true);
+        assert_eq!((wakes.sent_so_far(), wakes.until_due()), (0, None));
     }
 
     #[test]
