@@ -7,6 +7,7 @@
 mod parker;
 mod timer;
 mod timers;
+mod waking;
 
 pub use timer::Timer;
 
@@ -293,66 +294,6 @@ impl Reactor {
         }
     }
 
-    /// Wakes one sleeper that sleeps and may run work, if there is one, and none polls
-    /// for it: for whoever has queued some. In a [`Reactor::turn`] it does nothing.
-    pub fn wake_worker(&self) {
-        let Shared { notify, hal, .. } = &*self.shared;
-        if self.parkers[self.current()].turning.load(Ordering::Relaxed) {
-            return;
-        }
-        let finds_it = |sleeper| notify.vcpu(sleeper).is_polling() && hal.may_work(sleeper);
-        if !(0..self.shared.sleepers).any(finds_it) {
-            self.wake_one(|sleeper| hal.may_work(sleeper));
-        }
-    }
-
-    /// Wakes that sleeper, if it sleeps: for whoever has queued something for it.
-    pub fn wake(&self, sleeper: usize) {
-        self.wake_one(|other| other == sleeper);
-    }
-
-    /// Wakes the first sleeper that sleeps and is `fit`, if there is one.
-    fn wake_one(&self, fit: impl Fn(usize) -> bool) {
-        let Shared { notify, hal, .. } = &*self.shared;
-        for sleeper in 0..self.shared.sleepers {
-            let flag = notify.vcpu(sleeper);
-            // In this order: what is asked about a sleeper is true while it sleeps.
-            if flag.is_asleep() && fit(sleeper) && flag.claim_wake() {
-                hal.kick(sleeper);
-                return;
-            }
-        }
-    }
-
-    /// Hands on what the current sleeper was woken for and will not do soon: it goes
-    /// on with what it waited for, which may take long. A wake goes to one sleeper,
-    /// and stands for all that was there by then.
-    fn hand_on(&self) {
-        let Shared {
-            notify,
-            hal,
-            sleepers,
-        } = &*self.shared;
-        if notify.to_guest().any() {
-            self.turn();
-        }
-        if hal.work_waits() {
-            self.wake_worker();
-        }
-        let nearest = self.timers.nearest();
-        if nearest == u64::MAX {
-            return;
-        }
-        let current = self.current();
-        let attends = |other: usize| {
-            notify.vcpu(other).is_asleep()
-                && self.parkers[other].until.load(Ordering::Relaxed) <= nearest
-        };
-        if !(0..*sleepers).any(|other| other != current && attends(other)) {
-            self.wake_one(|_| true);
-        }
-    }
-
     /// Runs a future to its end on the current sleeper; while it waits, the
     /// sleeper does other work ([`Hal::work`]), and sleeps when there is
     /// none.
@@ -401,7 +342,5 @@ impl Reactor {
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod handing_on;
 #[cfg(test)]
 mod tests;

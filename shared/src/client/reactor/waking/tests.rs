@@ -1,16 +1,27 @@
 //! Tests of how a wake is handed on, on a machine of one thread, which is one sleeper
 //! after the other.
 
-use super::*;
+use crate::client::hal::Hal;
+use crate::client::reactor::{OnReady, Reactor, Timer};
+use crate::client::run_length::WORTH_A_WAKE;
+use crate::notify::Slot;
 use crate::testing::test_arena;
 use alloc::boxed::Box;
-use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::task::{Context, Poll, Waker};
+use spin::Mutex;
 
 const SLEEPERS: usize = 3;
 
 /// What a sleeper's park does.
 type Hook = Box<dyn Fn(&Arc<TestHal>, Option<u64>) + Send + Sync>;
+
+/// What a kick of that sleeper does besides.
+type KickHook = Box<dyn Fn(usize) + Send + Sync>;
 
 /// A machine of one thread, which is one sleeper after the other.
 struct TestHal {
@@ -20,7 +31,7 @@ struct TestHal {
     kicked: Mutex<Vec<usize>>,
     parks: Mutex<Vec<Hook>>,
     /// What a kick does besides.
-    on_kick: Mutex<Option<Box<dyn Fn(usize) + Send + Sync>>>,
+    on_kick: Mutex<Option<KickHook>>,
     now: AtomicU64,
     itself: Mutex<Option<Arc<TestHal>>>,
 }
