@@ -83,12 +83,35 @@ pub(crate) fn push_local(vcpu: usize, task: Runnable) {
     LOCAL[vcpu].push(task);
 }
 
+/// For so many times as long, while the monitor is awake. What it does for a task takes it
+/// longer than a short task takes; one that does not come to sleep is what bounds them all,
+/// and another vCPU would only take a core from it, or from its peers. Where the tasks are
+/// what takes long, it sleeps now and then, and the next one to run finds it asleep.
+const BESIDE_MONITOR: u64 = 10;
+
 /// What those that wait behind a task must have to wait for another vCPU to be woken
 /// for them, in ticks of the time-stamp counter. It is foreseen by how long the
 /// task ran of late: behind one that has just become slow they wait until it is
 /// done, or until the monitor has seen a mark that nobody takes.
-fn worth_a_wake() -> u64 {
-    boot::info().tsc_khz.saturating_mul(WORTH_A_WAKE) / 1_000_000
+fn worth_a_wake(tsc_khz: u64, monitor_is_awake: bool) -> u64 {
+    let ticks = tsc_khz.saturating_mul(WORTH_A_WAKE) / 1_000_000;
+    match monitor_is_awake {
+        true => ticks.saturating_mul(BESIDE_MONITOR),
+        false => ticks,
+    }
+}
+
+/// Wakes another vCPU if one is worth it to those that wait behind this task, `behind` of
+/// them.
+fn share(task: &Runnable, behind: u64) {
+    let info = boot::info();
+    if behind == 0 || info.vcpus == 1 {
+        return;
+    }
+    let wait = tasks::expected_run(task.metadata()).saturating_mul(behind + 1);
+    if wait > worth_a_wake(info.tsc_khz, runtime::reactor().is_monitor_awake()) {
+        runtime::wake_idle_vcpu();
+    }
 }
 
 /// Whether a task can go on that others may run, be it one that this vCPU may not run
@@ -120,13 +143,18 @@ pub(crate) fn work() -> bool {
         return false;
     };
     was_last.store(is_local, Ordering::Relaxed);
-    let behind = SHARED.len() as u64;
-    if behind > 0
-        && tasks::expected_run(task.metadata()).saturating_mul(behind + 1) > worth_a_wake()
-    {
-        // Those behind it would wait for longer than another vCPU takes to come.
-        runtime::wake_idle_vcpu();
-    }
+    share(&task, SHARED.len() as u64);
     vcpu::nested(|| task.run());
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worth_a_wake;
+
+    #[test]
+    fn another_vcpu_comes_later_beside_a_monitor_that_is_awake() {
+        assert_eq!(worth_a_wake(2_300_000, false), 460_000, "200 µs");
+        assert_eq!(worth_a_wake(2_300_000, true), 4_600_000, "2 ms");
+    }
 }

@@ -142,6 +142,11 @@ impl Reactor {
         notify.count(self.current(), counter);
     }
 
+    /// Whether the monitor is awake, as of now: it has something to do.
+    pub fn is_monitor_awake(&self) -> bool {
+        !self.shared.notify.monitor().is_asleep()
+    }
+
     /// The moment that it is for the current sleeper: the same until its next
     /// [`Reactor::turn`], which it takes before anything that it waits for.
     pub fn moment(&self) -> Moment {

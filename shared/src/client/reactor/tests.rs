@@ -37,8 +37,11 @@ fn clock_reads(peer: &Peer) -> u64 {
 #[test]
 fn a_monitor_that_sleeps_is_rung_for_and_one_awake_is_not() {
     let peer = Peer::simple();
+    assert!(peer.reactor.is_monitor_awake());
     peer.notify.monitor().prepare_sleep();
+    assert!(!peer.reactor.is_monitor_awake());
     peer.reactor.notify_monitor(Slot(3));
+    assert!(peer.reactor.is_monitor_awake(), "it was rung for");
     assert_eq!(peer.hal.events(), [Event::Doorbell]);
     assert_eq!(peer.take_marks(), [Slot(3)]);
     peer.reactor.notify_monitor(Slot(4));
