@@ -29,6 +29,7 @@
 //! | `waiters` | wakers that wait for the same thing |
 //! | [`adaptive_poll`] | how long a sleeper polls before it sleeps |
 //! | [`poll_yield`] | when a poll lets others run on its core |
+//! | [`run_length`] | how long a task runs before it waits again, and what wait is worth a wake |
 
 pub mod adaptive_poll;
 mod async_stream;
