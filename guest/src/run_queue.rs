@@ -83,10 +83,11 @@ pub(crate) fn push_local(vcpu: usize, task: Runnable) {
     LOCAL[vcpu].push(task);
 }
 
-/// For so many times as long, while the monitor is awake. What it does for a task takes it
-/// longer than a short task takes; one that does not come to sleep is what bounds them all,
-/// and another vCPU would only take a core from it, or from its peers. Where the tasks are
-/// what takes long, it sleeps now and then, and the next one to run finds it asleep.
+/// How many times as long they must have to wait while the monitor is awake. What it does
+/// for a task takes it longer than a short task takes, so one that does not come to sleep
+/// bounds them all, and another vCPU would only take a core from it, or from its peers.
+/// Where the tasks are what takes long, it sleeps now and then, and a task that begins
+/// meanwhile finds it asleep.
 const BESIDE_MONITOR: u64 = 10;
 
 /// What those that wait behind a task must have to wait for another vCPU to be woken

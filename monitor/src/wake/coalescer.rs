@@ -113,8 +113,8 @@ impl WakeCoalescer {
         self.request_response |= bytes < self.policy.bulk_bytes;
     }
 
-    /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep, for
-    /// which a wake that is left costs it a timer.
+    /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep, with a
+    /// timer if a wake is left.
     pub(crate) fn flush_if_due(&mut self, idle: bool) {
         if idle {
             self.save_if_taken();
