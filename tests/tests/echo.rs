@@ -51,15 +51,15 @@ fn rings_in_use_are_filled_in_ahead_where_that_helps_and_no_others() {
     let guest = LocalGuest::start_with("echo-server", &args, |config| config.sandbox = true);
     guest.wait_listening(address);
     for client in 0..8 {
-        exchange(address, client, 3 << 10);
+        exchange(address, client, 1 << 10);
     }
     let small = guest.wait_until("done with little", |stats| {
-        stats.monitor.bytes_to_tcp == 24 << 10 && stats.monitor.connections == 0
+        stats.monitor.bytes_to_tcp == 8 << 10 && stats.monitor.connections == 0
     });
     assert_eq!(small.monitor.prefaulted, 0);
     exchange(address, 9, 256 << 10);
     let used = guest.wait_until("done", |stats| {
-        stats.monitor.bytes_to_tcp == (24 + 256) << 10 && stats.monitor.connections == 0
+        stats.monitor.bytes_to_tcp == (8 + 256) << 10 && stats.monitor.connections == 0
     });
     // Half as much again, and a group of eight pages, for each of the two rings.
     let most = (2 * (256 + 128 + 32)) << 10;
