@@ -377,6 +377,15 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_waits_for_does_not_wait_for_a_pause_to_end() {
+        let mut wakes = after_a_wake(BULK, 1);
+        wakes.notify_data(SLOT);
+        wakes.notify(SLOT);
+        wakes.flush_if_due(true);
+        assert_eq!(wakes.sent_so_far(), 2);
+    }
+
+    #[test]
     fn who_asks_for_much_is_answered_at_once() {
         let mut wakes = wakes();
         for _ in 0..3 {
