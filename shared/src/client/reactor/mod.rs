@@ -334,14 +334,22 @@ impl Reactor {
             if let Some(began) = began {
                 runs.note(hal.now().saturating_sub(began));
             }
+            let mut waits = false;
             // Acquire: pairs with the Release in `wake_by_ref`.
             while !parker.woken.swap(false, Ordering::Acquire) {
+                waits = true;
                 if self.turn() {
                     hands_on = several;
                 } else if !hal.work() {
                     self.wait(&|| parker.woken.load(Ordering::Acquire));
                     hands_on = several;
                 }
+            }
+            if !waits {
+                // It was woken before it waited, by itself perhaps, again and again: others
+                // have their turn all the same.
+                hands_on |= self.turn() && several;
+                hal.work();
             }
         }
     }

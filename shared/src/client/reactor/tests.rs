@@ -435,6 +435,34 @@ fn a_future_is_polled_once_for_each_wake() {
 }
 
 #[test]
+fn a_future_that_wakes_itself_leaves_others_their_turn() {
+    let peer = Peer::simple();
+    let (done, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Heard::default()));
+    peer.reactor.register(Slot(3), heard.clone());
+    peer.notify.to_guest().mark(Slot(3));
+    let polls = AtomicUsize::new(0);
+    peer.reactor.block_on(core::future::poll_fn(|context| {
+        let polls = polls.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(
+            done.load(Ordering::Relaxed),
+            polls,
+            "a piece of work for each poll"
+        );
+        if polls == 3 {
+            return Poll::Ready(());
+        }
+        let done = done.clone();
+        peer.hal.queue(move || {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    assert_eq!(heard.count(), 1, "and the mark was taken");
+    assert_eq!(peer.hal.events(), [], "never slept, never kicked");
+}
+
+#[test]
 fn who_waits_does_other_work_before_sleeping() {
     let peer = Peer::simple();
     let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
