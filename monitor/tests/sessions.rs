@@ -3,11 +3,11 @@
 mod common;
 
 use arca_monitor::{Monitor, MonitorConfig, SessionEnd};
-use arca_shared::notify::Slot;
+use arca_shared::notify::{DOORBELL_BURST, Slot};
 use arca_shared::protocol::frame::Frame;
 use arca_shared::protocol::message::{Reply, Request};
 use arca_shared::ring::Arm;
-use common::{Peer, Session, link, until};
+use common::{DEADLINE, Peer, Session, link, until};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -93,6 +93,45 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
     // Marks of slots without a pipe are ignored.
     session.peer.area.to_monitor().mark(Slot(1 << 13));
     session.peer.notify_control();
+    stream.close();
+    session.stop();
+}
+
+#[test]
+fn amid_a_burst_of_doorbells_a_mark_is_found_without_one() {
+    let mut session = Session::start();
+    session.peer.hello();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let mut stream = session.peer.connect(address).expect("connects");
+    let (mut host, _) = listener.accept().expect("accepts");
+    host.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    let monitor = session.peer.area.monitor();
+    let rung_in_sleep = || {
+        until("the monitor to sleep", || {
+            let at = Instant::now();
+            monitor.claim_wake().then(|| {
+                session.peer.ring();
+                at
+            })
+        })
+    };
+    let burst = Duration::from_nanos(DOORBELL_BURST);
+    // A machine that is busy may take longer than a burst lasts for it.
+    until("a doorbell that may be deferred", || {
+        let before_last = rung_in_sleep();
+        rung_in_sleep();
+        until("the monitor to sleep", || monitor.is_asleep().then_some(()));
+        stream.send(b"!");
+        let slot = Slot::from(stream.pipe.shm_offset());
+        session.peer.area.to_monitor().mark(slot);
+        let may_be_deferred = before_last.elapsed() < burst;
+        if !may_be_deferred {
+            rung_in_sleep();
+        }
+        std::io::Read::read_exact(&mut host, &mut [0]).expect("the byte, in the end");
+        may_be_deferred.then_some(())
+    });
     stream.close();
     session.stop();
 }

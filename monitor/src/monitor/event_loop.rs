@@ -9,7 +9,7 @@ use crate::handle::StopRequest;
 use crate::poller::{Source, Timeout};
 use crate::state::SessionState;
 use crate::violation::Violation;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much of what is deferred is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,7 @@ impl Monitor {
                 Source::Connect(id) => self.resume_connect(id)?,
                 Source::Doorbell => {
                     self.relay.stats.doorbells += 1;
+                    self.doorbells.heard(Instant::now());
                     self.end_polling();
                 }
                 Source::Resolver => {
@@ -251,12 +252,14 @@ impl Monitor {
             }
         }
         self.flush(Flush::BeforeSleep);
-        let since = (answers && !polls).then(Instant::now);
+        let now = Instant::now();
+        let since = (answers && !polls).then_some(now);
+        let look_again = self.doorbells.longest_sleep(now);
         let sleeper = self.relay.notifier.area().monitor();
         sleeper.prepare_sleep();
         // Marks are checked once more after the flag is up.
         if !self.relay.notifier.area().to_monitor().any() {
-            let timeout = self.timeout();
+            let timeout = self.timeout(look_again);
             self.poller.wait(timeout);
             self.busy_poll.skip_epoll = true;
             self.relay.stats.epoll_turns += 1;
@@ -270,14 +273,15 @@ impl Monitor {
         }
     }
 
-    /// How long to sleep if nothing happens.
-    fn timeout(&self) -> Timeout {
+    /// How long to sleep if nothing happens, `at_most` if that is known.
+    fn timeout(&self, at_most: Option<Duration>) -> Timeout {
         if let Some(due) = self.relay.wakes.until_due() {
             return Timeout::Tick(due);
         }
         let deadlines = [self.listeners.retry_at(), self.drain_deadline()];
         let nearest = deadlines.into_iter().flatten().min();
         let left = nearest.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.into_iter().chain(at_most).min();
         match (self.polling.tick(), left) {
             (Some(tick), Some(left)) => Timeout::Tick(left.min(tick)),
             (Some(tick), None) => Timeout::Tick(tick),

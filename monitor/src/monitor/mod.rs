@@ -32,6 +32,7 @@ use crate::standard::StandardShared;
 use crate::trace::Tracer;
 use crate::violation::Violation;
 use crate::wake::busy_poll::BusyPoll;
+use crate::wake::doorbells::Doorbells;
 use crate::wake::policy::WakePolicy;
 use crate::wake::polling_mode::PollingMode;
 use drain::Drain;
@@ -69,6 +70,7 @@ pub struct Monitor {
     standards: Vec<Arc<StandardShared>>,
     busy_poll: BusyPoll,
     polling: PollingMode,
+    doorbells: Doorbells,
     drain: Option<Drain>,
     /// Last: it has the allocator that every pipe above is from.
     connections: Connections,
@@ -122,6 +124,7 @@ impl Monitor {
             standards: link.standards,
             busy_poll: BusyPoll::new(wake_policy),
             polling: PollingMode::new(wake_policy),
+            doorbells: Doorbells::new(wake_policy),
             drain: None,
             connections: Connections::new(registry, link.allocator, &config),
             poller,

@@ -37,6 +37,11 @@ pub(crate) struct WakePolicy {
     /// Turns in a row that begin with a guest's answer and skip the epoll, before the
     /// network has its turn.
     pub(crate) max_turns_without_epoll: u32,
+    /// How long the monitor sleeps at most amid a burst of doorbells, of which one may be
+    /// deferred: how late it learns of what a task wrote that then ran for longer than it
+    /// ever had. Longer than a tick of a kernel with 250 a second, so that setting the
+    /// timer and taking it back touches no hardware.
+    pub(crate) look_again: Duration,
     /// The tick of polling mode while something moves: the delay of a request to a
     /// peer that never rings.
     pub(crate) tick_min: Duration,
@@ -59,6 +64,7 @@ impl WakePolicy {
             keep_core: Duration::from_micros(3),
             polls_per_clock_read: 4,
             max_turns_without_epoll: 16,
+            look_again: Duration::from_millis(5),
             tick_min: Duration::from_micros(50),
             tick_max: Duration::from_millis(1),
         }

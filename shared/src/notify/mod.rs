@@ -23,6 +23,9 @@
 //! finds the mark; if it is the receiver's, the sender finds the flag set. Only
 //! the sender whose swap cleared the flag wakes, so a sleep costs one wake.
 //!
+//! A sender may defer the wake, and so carry several marks with one: it looks at the flag
+//! after each mark, and swaps it later.
+//!
 //! Where several may sleep, the sender wakes one of them, whichever it finds first.
 //! That one is then answerable for all that was published: before it goes on with
 //! what it waited for, it checks whether anything is left, and hands the wake on.
@@ -38,6 +41,12 @@ mod sleeper;
 pub use area::{Counter, NotifyArea};
 pub use ready_set::{ReadySet, Slot};
 pub use sleeper::Sleeper;
+
+/// Two doorbells in less than this are a burst, in nanoseconds. A sleeper of Arca's may
+/// begin to defer one only until this has passed since it rang the last but one; a
+/// monitor that has heard two within that time before it sleeps looks for marks by itself
+/// after a while (PROTOCOL.md, section 10).
+pub const DOORBELL_BURST: u64 = 1_000_000;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
