@@ -29,6 +29,10 @@ impl Hal for GuestHal {
         vcpu::exit_to_wake(registers::ring_doorbell);
     }
 
+    fn doorbell_time(&self) -> u64 {
+        time::ticks_as_ns(vcpu::shortest_exit())
+    }
+
     fn current(&self) -> usize {
         vcpu::current()
     }
@@ -59,6 +63,14 @@ impl Hal for GuestHal {
 
     fn has_work(&self) -> bool {
         run_queue::has_work()
+    }
+
+    fn runs_brief_work(&self) -> bool {
+        tasks::is_brief_one_polled()
+    }
+
+    fn brief_work_waits(&self) -> bool {
+        run_queue::has_brief_work()
     }
 
     fn work_waits(&self) -> bool {

@@ -67,6 +67,15 @@ impl Queue {
         task
     }
 
+    /// Whether the next one is brief, if there is one.
+    fn is_next_brief(&self) -> Option<bool> {
+        if !self.waits() {
+            return None;
+        }
+        let tasks = self.tasks.lock();
+        tasks.front().map(|task| tasks::is_brief(task.metadata()))
+    }
+
     fn waits(&self) -> bool {
         // Relaxed: pairs with the stores under the lock; see `push`.
         self.len.load(Ordering::Relaxed) != 0
@@ -126,6 +135,18 @@ pub(crate) fn has_work() -> bool {
     (SHARED.waits() || LOCAL[vcpu::current()].waits()) && vcpu::may_run_tasks()
 }
 
+/// Whether a task can go on, this vCPU may run it, and it is a brief one, whichever
+/// queue is next.
+pub(crate) fn has_brief_work() -> bool {
+    let next = [&SHARED, &LOCAL[vcpu::current()]].map(Queue::is_next_brief);
+    vcpu::may_run_tasks() && is_brief(next)
+}
+
+/// Whether these, either of which may be next, are brief, and there is one.
+fn is_brief(next: [Option<bool>; 2]) -> bool {
+    next.contains(&Some(true)) && !next.contains(&Some(false))
+}
+
 /// Runs a task until it waits again; false if there is none, or this vCPU may not run
 /// one now.
 pub(crate) fn work() -> bool {
@@ -151,7 +172,15 @@ pub(crate) fn work() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::worth_a_wake;
+    use super::{is_brief, worth_a_wake};
+
+    #[test]
+    fn what_is_next_is_brief_whichever_queue_it_is_in() {
+        assert!(is_brief([Some(true), None]) && is_brief([None, Some(true)]));
+        assert!(is_brief([Some(true); 2]));
+        assert!(!is_brief([None; 2]), "there is none");
+        assert!(!is_brief([Some(true), Some(false)]) && !is_brief([Some(false), None]));
+    }
 
     #[test]
     fn another_vcpu_comes_later_beside_a_monitor_that_is_awake() {

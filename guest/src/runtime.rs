@@ -2,7 +2,7 @@
 //! nothing to do.
 
 use crate::hal::GuestHal;
-use crate::{boot, registers, run_queue};
+use crate::{boot, registers};
 use alloc::sync::Arc;
 use arca_shared::client::ArcaSession;
 use arca_shared::client::reactor::Reactor;
@@ -115,7 +115,7 @@ pub(crate) fn serve_tasks() -> ! {
         // First, because nobody else was woken for what came while this one polled.
         let any = reactor.turn();
         let mut ran = 0;
-        while ran < TASKS_PER_TURN && run_queue::work() {
+        while ran < TASKS_PER_TURN && reactor.work() {
             ran += 1;
         }
         if !any && ran == 0 {

@@ -65,6 +65,28 @@ pub(crate) fn expected_run(task: &TaskId) -> u64 {
     runs.map_or(u64::MAX, RunLength::expected)
 }
 
+/// For how many of the shortest exits a brief task runs at most.
+const BRIEF_EXITS: u64 = 2;
+
+/// Whether a run of that length is a brief one where an exit takes `exit`, both in ticks.
+fn is_brief_run(length: u64, exit: u64) -> bool {
+    length <= exit.saturating_mul(BRIEF_EXITS)
+}
+
+/// Whether a task is expected to wait again before much time has passed.
+pub(crate) fn is_brief(task: &TaskId) -> bool {
+    is_brief_run(expected_run(task), vcpu::shortest_exit())
+}
+
+/// Whether what is polled on this vCPU is such a task.
+pub(crate) fn is_brief_one_polled() -> bool {
+    let place = vcpu::task_on(vcpu::current());
+    let runs = place
+        .checked_sub(MAX_VCPUS)
+        .and_then(|index| RUNS.get(index));
+    runs.is_some_and(|runs| is_brief_run(runs.expected(), vcpu::shortest_exit()))
+}
+
 /// Says that there is a table, for which its memory must be there.
 pub(crate) fn init() {
     ARCA_TASKS.begin();
@@ -288,6 +310,13 @@ mod tests {
             expected_run(&id) < EXIT
         });
         assert!(short, "{}", expected_run(&id));
+    }
+
+    #[test]
+    fn a_brief_run_is_one_of_two_exits() {
+        assert!(is_brief_run(200, 100) && !is_brief_run(201, 100));
+        assert!(!is_brief_run(u64::MAX, 100), "it has not run yet");
+        assert!(!is_brief_run(1, 0), "nobody knows how long an exit takes");
     }
 
     #[test]

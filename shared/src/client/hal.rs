@@ -16,6 +16,12 @@ pub trait Hal: Send + Sync + 'static {
     /// Wakes the monitor, which has said that it sleeps.
     fn ring_doorbell(&self);
 
+    /// How long ringing the doorbell takes at least, in nanoseconds: for so long one may
+    /// be deferred. 0 is not at all.
+    fn doorbell_time(&self) -> u64 {
+        0
+    }
+
     /// Index of the sleeper that this code runs on.
     fn current(&self) -> usize;
 
@@ -51,6 +57,18 @@ pub trait Hal: Send + Sync + 'static {
     /// Whether [`Hal::work`] would find something. Asked between setting
     /// the sleep flag and parking.
     fn has_work(&self) -> bool {
+        false
+    }
+
+    /// Whether what the current sleeper runs is a piece of such work that will soon be
+    /// done, as far as can be foreseen.
+    fn runs_brief_work(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Hal::work`] would find something that will soon be done, as far as can
+    /// be foreseen.
+    fn brief_work_waits(&self) -> bool {
         false
     }
 

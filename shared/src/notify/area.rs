@@ -20,7 +20,8 @@ const SETS_OFFSET: usize = LINE * (1 + MAX_VCPUS);
 pub enum Counter {
     /// Doorbells rung.
     Doorbells = 1,
-    /// Doorbells not rung because the monitor was awake.
+    /// Doorbells not rung: the monitor was awake, or one was deferred, and rung for
+    /// several marks.
     Suppressed = 2,
     /// Parks.
     Parks = 3,

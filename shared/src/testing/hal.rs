@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::{future::Future, pin::Pin};
 use std::sync::Mutex;
@@ -35,6 +35,12 @@ pub(crate) struct TestHal {
     /// How often the clock was read.
     pub(crate) reads: AtomicU64,
     pub(crate) sleeper: AtomicUsize,
+    /// How long a doorbell takes.
+    pub(crate) doorbell_time: AtomicU64,
+    /// What runs is a brief piece of work.
+    pub(crate) runs_brief_work: AtomicBool,
+    /// What is queued is not.
+    pub(crate) queued_is_long: AtomicBool,
     poll_limit: u64,
     tokens: Mutex<BTreeSet<usize>>,
     steps: Mutex<VecDeque<Step>>,
@@ -81,6 +87,18 @@ impl TestHal {
 impl Hal for TestHal {
     fn ring_doorbell(&self) {
         self.note(Event::Doorbell);
+    }
+
+    fn doorbell_time(&self) -> u64 {
+        self.doorbell_time.load(Ordering::Relaxed)
+    }
+
+    fn runs_brief_work(&self) -> bool {
+        self.runs_brief_work.load(Ordering::Relaxed)
+    }
+
+    fn brief_work_waits(&self) -> bool {
+        self.has_work() && !self.queued_is_long.load(Ordering::Relaxed)
     }
 
     fn current(&self) -> usize {

@@ -4,6 +4,7 @@
 //! and sleeps only when that finds nothing. Blocking calls and an executor share
 //! it, on any number of sleepers.
 
+mod doorbell;
 mod parker;
 mod timer;
 mod timers;
@@ -128,20 +129,6 @@ impl Reactor {
         drop(handler);
     }
 
-    /// Marks `slot` for the monitor, and rings the doorbell if it sleeps; to be called
-    /// after the ring change is published.
-    pub fn notify_monitor(&self, slot: Slot) {
-        let notify = &self.shared.notify;
-        notify.to_monitor().mark(slot);
-        let counter = if notify.monitor().claim_wake() {
-            self.shared.hal.ring_doorbell();
-            Counter::Doorbells
-        } else {
-            Counter::Suppressed
-        };
-        notify.count(self.current(), counter);
-    }
-
     /// Whether the monitor is awake, as of now: it has something to do.
     pub fn is_monitor_awake(&self) -> bool {
         !self.shared.notify.monitor().is_asleep()
@@ -188,6 +175,7 @@ impl Reactor {
     /// Puts the current sleeper to sleep until something may have happened: a
     /// slot is ready, a timer is due, work was queued, or `ready` says so.
     pub fn wait(&self, ready: &dyn Fn() -> bool) {
+        self.ring_deferred();
         let Shared { notify, hal, .. } = &*self.shared;
         let current = self.current();
         if hal.work_waits() && !hal.has_work() {
@@ -340,7 +328,7 @@ impl Reactor {
                 waits = true;
                 if self.turn() {
                     hands_on = several;
-                } else if !hal.work() {
+                } else if !self.work() {
                     self.wait(&|| parker.woken.load(Ordering::Acquire));
                     hands_on = several;
                 }
@@ -349,8 +337,10 @@ impl Reactor {
                 // It was woken before it waited, by itself perhaps, again and again: others
                 // have their turn all the same.
                 hands_on |= self.turn() && several;
-                hal.work();
+                self.work();
             }
+            // The future may run for long.
+            self.ring_deferred();
         }
     }
 }

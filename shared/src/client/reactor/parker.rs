@@ -1,5 +1,6 @@
 //! What wakes one sleeper.
 
+use super::doorbell::Doorbell;
 use crate::client::hal::Hal;
 use crate::notify::NotifyArea;
 use alloc::sync::Arc;
@@ -25,6 +26,7 @@ pub(super) struct Parker {
     pub(super) turning: AtomicBool,
     /// Turns that it has taken, around 0.
     pub(super) turns: AtomicU32,
+    pub(super) doorbell: Doorbell,
 }
 
 impl Parker {
@@ -36,6 +38,7 @@ impl Parker {
             until: AtomicU64::new(u64::MAX),
             turning: AtomicBool::new(false),
             turns: AtomicU32::new(0),
+            doorbell: Doorbell::new(),
         }
     }
 }

@@ -35,23 +35,6 @@ fn clock_reads(peer: &Peer) -> u64 {
 }
 
 #[test]
-fn a_monitor_that_sleeps_is_rung_for_and_one_awake_is_not() {
-    let peer = Peer::simple();
-    assert!(peer.reactor.is_monitor_awake());
-    peer.notify.monitor().prepare_sleep();
-    assert!(!peer.reactor.is_monitor_awake());
-    peer.reactor.notify_monitor(Slot(3));
-    assert!(peer.reactor.is_monitor_awake(), "it was rung for");
-    assert_eq!(peer.hal.events(), [Event::Doorbell]);
-    assert_eq!(peer.take_marks(), [Slot(3)]);
-    peer.reactor.notify_monitor(Slot(4));
-    assert_eq!(peer.hal.events(), []);
-    assert_eq!(peer.take_marks(), [Slot(4)]);
-    assert_eq!(peer.notify.counted(Counter::Doorbells), 1);
-    assert_eq!(peer.notify.counted(Counter::Suppressed), 1);
-}
-
-#[test]
 fn a_turn_calls_the_handlers_of_the_slots_that_are_ready() {
     let peer = Peer::simple();
     let (three, four) = (Arc::new(Heard::default()), Arc::new(Heard::default()));
