@@ -66,7 +66,7 @@ impl Hal for GuestHal {
     }
 
     fn runs_brief_work(&self) -> bool {
-        tasks::is_brief_one_polled()
+        tasks::polls_brief_task()
     }
 
     fn brief_work_waits(&self) -> bool {

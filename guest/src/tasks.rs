@@ -68,23 +68,27 @@ pub(crate) fn expected_run(task: &TaskId) -> u64 {
 /// For how many of the shortest exits a brief task runs at most.
 const BRIEF_EXITS: u64 = 2;
 
-/// Whether a run of that length is a brief one where an exit takes `exit`, both in ticks.
-fn is_brief_run(length: u64, exit: u64) -> bool {
-    length <= exit.saturating_mul(BRIEF_EXITS)
+/// Whether one whose runs take so long at most is brief, where an exit takes `exit`, both
+/// in ticks.
+fn are_brief(longest: u64, exit: u64) -> bool {
+    longest <= exit.saturating_mul(BRIEF_EXITS)
+}
+
+/// Whether the runs of that entry's task are brief, as far as can be foreseen.
+fn is_brief_at(index: usize) -> bool {
+    let runs = RUNS.get(index);
+    runs.is_some_and(|runs| are_brief(runs.longest_but_one(), vcpu::shortest_exit()))
 }
 
 /// Whether a task is expected to wait again before much time has passed.
 pub(crate) fn is_brief(task: &TaskId) -> bool {
-    is_brief_run(expected_run(task), vcpu::shortest_exit())
+    task.index.is_some_and(is_brief_at)
 }
 
-/// Whether what is polled on this vCPU is such a task.
-pub(crate) fn is_brief_one_polled() -> bool {
-    let place = vcpu::task_on(vcpu::current());
-    let runs = place
-        .checked_sub(MAX_VCPUS)
-        .and_then(|index| RUNS.get(index));
-    runs.is_some_and(|runs| is_brief_run(runs.expected(), vcpu::shortest_exit()))
+/// Whether this vCPU polls such a task.
+pub(crate) fn polls_brief_task() -> bool {
+    let task = vcpu::task_on(vcpu::current()).checked_sub(MAX_VCPUS);
+    task.is_some_and(is_brief_at)
 }
 
 /// Says that there is a table, for which its memory must be there.
@@ -314,9 +318,9 @@ mod tests {
 
     #[test]
     fn a_brief_run_is_one_of_two_exits() {
-        assert!(is_brief_run(200, 100) && !is_brief_run(201, 100));
-        assert!(!is_brief_run(u64::MAX, 100), "it has not run yet");
-        assert!(!is_brief_run(1, 0), "nobody knows how long an exit takes");
+        assert!(are_brief(200, 100) && !are_brief(201, 100));
+        assert!(!are_brief(u64::MAX, 100), "it has not run yet");
+        assert!(!are_brief(1, 0), "nobody knows how long an exit takes");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Source {
     }
 
     /// What is waited for. Everything is edge-triggered: an eventfd need not be
-    /// read then, and what a socket can still do is kept on our side.
+    /// read for the next event then, and what a socket can still do is kept on our side.
     fn interest(self) -> EpollFlags {
         let interest = match self {
             Self::Doorbell | Self::Wake | Self::Resolver | Self::Listener(_) => EpollFlags::EPOLLIN,

@@ -99,6 +99,32 @@ fn a_greeted_peer_is_woken_by_marks_and_wakes_by_marks() {
 
 #[test]
 fn amid_a_burst_of_doorbells_a_mark_is_found_without_one() {
+    found_without_a_doorbell(|session| {
+        let first = rung_in_its_sleep(session, 1);
+        rung_in_its_sleep(session, 1);
+        first
+    });
+}
+
+#[test]
+fn doorbells_that_are_heard_as_one_are_a_burst() {
+    found_without_a_doorbell(|session| rung_in_its_sleep(session, 2));
+}
+
+/// Rings so often, at once, for a monitor that sleeps; when it began to.
+fn rung_in_its_sleep(session: &Session, times: u64) -> Instant {
+    until("the monitor to sleep", || {
+        let at = Instant::now();
+        session.peer.area.monitor().claim_wake().then(|| {
+            session.peer.ring_times(times);
+            at
+        })
+    })
+}
+
+/// Marks something and does not ring, after `burst`, which says when the last doorbell but
+/// one was rung.
+fn found_without_a_doorbell(burst: impl Fn(&Session) -> Instant) {
     let mut session = Session::start();
     session.peer.hello();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -107,27 +133,16 @@ fn amid_a_burst_of_doorbells_a_mark_is_found_without_one() {
     let (mut host, _) = listener.accept().expect("accepts");
     host.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     let monitor = session.peer.area.monitor();
-    let rung_in_sleep = || {
-        until("the monitor to sleep", || {
-            let at = Instant::now();
-            monitor.claim_wake().then(|| {
-                session.peer.ring();
-                at
-            })
-        })
-    };
-    let burst = Duration::from_nanos(DOORBELL_BURST);
     // A machine that is busy may take longer than a burst lasts for it.
     until("a doorbell that may be deferred", || {
-        let before_last = rung_in_sleep();
-        rung_in_sleep();
+        let before_last = burst(&session);
         until("the monitor to sleep", || monitor.is_asleep().then_some(()));
         stream.send(b"!");
         let slot = Slot::from(stream.pipe.shm_offset());
         session.peer.area.to_monitor().mark(slot);
-        let may_be_deferred = before_last.elapsed() < burst;
+        let may_be_deferred = before_last.elapsed() < Duration::from_nanos(DOORBELL_BURST);
         if !may_be_deferred {
-            rung_in_sleep();
+            rung_in_its_sleep(&session, 1);
         }
         std::io::Read::read_exact(&mut host, &mut [0]).expect("the byte, in the end");
         may_be_deferred.then_some(())

@@ -8,6 +8,9 @@ use super::policy::WakePolicy;
 use arca_shared::notify::DOORBELL_BURST;
 use std::time::{Duration, Instant};
 
+/// For how long a burst lasts here.
+const BURST: Duration = Duration::from_nanos(2 * DOORBELL_BURST);
+
 /// When the guest rang.
 #[derive(Debug)]
 pub(crate) struct Doorbells {
@@ -25,18 +28,19 @@ impl Doorbells {
         }
     }
 
-    /// Takes note of one that was heard.
-    pub(crate) fn heard(&mut self, now: Instant) {
-        self.before_last = self.last.replace(now);
+    /// Takes note of so many that were heard, in one event perhaps.
+    pub(crate) fn heard(&mut self, count: u64, now: Instant) {
+        for _ in 0..count.min(2) {
+            self.before_last = self.last.replace(now);
+        }
     }
 
     /// The longest sleep that begins at `now`, before the sleep flag is set: the guest
     /// looks at its own clock after that, and rang before this one heard it. `None` if no
-    /// doorbell can be deferred any more.
+    /// doorbell can be deferred any more, were the guest's clock half as fast.
     pub(crate) fn longest_sleep(&self, now: Instant) -> Option<Duration> {
-        let heard = self.before_last?;
-        let burst = now.saturating_duration_since(heard) < Duration::from_nanos(DOORBELL_BURST);
-        burst.then_some(self.policy.look_again)
+        let since = now.saturating_duration_since(self.before_last?);
+        (since < BURST).then_some(self.policy.look_again)
     }
 }
 
@@ -51,16 +55,26 @@ mod tests {
         let began = Instant::now();
         let at = |nanos| began + Duration::from_nanos(nanos);
         assert_eq!(doorbells.longest_sleep(at(0)), None);
-        doorbells.heard(at(0));
+        doorbells.heard(1, at(0));
         assert_eq!(doorbells.longest_sleep(at(0)), None, "one is no burst");
-        doorbells.heard(at(10));
+        doorbells.heard(1, at(10));
         let look_again = Some(policy.look_again);
+        let burst = BURST.as_nanos() as u64;
         assert_eq!(doorbells.longest_sleep(at(10)), look_again);
-        assert_eq!(doorbells.longest_sleep(at(DOORBELL_BURST - 1)), look_again);
-        assert_eq!(doorbells.longest_sleep(at(DOORBELL_BURST)), None);
-        doorbells.heard(at(DOORBELL_BURST));
-        let end = DOORBELL_BURST + 10;
-        assert_eq!(doorbells.longest_sleep(at(end - 1)), look_again);
-        assert_eq!(doorbells.longest_sleep(at(end)), None);
+        assert_eq!(doorbells.longest_sleep(at(burst - 1)), look_again);
+        assert_eq!(doorbells.longest_sleep(at(burst)), None);
+        doorbells.heard(1, at(burst));
+        assert_eq!(doorbells.longest_sleep(at(burst + 9)), look_again);
+        assert_eq!(doorbells.longest_sleep(at(burst + 10)), None);
+    }
+
+    #[test]
+    fn an_event_may_stand_for_several_and_for_none() {
+        let now = Instant::now();
+        for (count, burst) in [(0, false), (1, false), (2, true), (u64::MAX, true)] {
+            let mut doorbells = Doorbells::new(WakePolicy::new(Duration::ZERO));
+            doorbells.heard(count, now);
+            assert_eq!(doorbells.longest_sleep(now).is_some(), burst, "{count}");
+        }
     }
 }

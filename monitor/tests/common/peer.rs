@@ -50,7 +50,12 @@ impl Peer {
 
     /// Rings, as a guest does that knows of notification.
     pub fn ring(&self) {
-        nix::unistd::write(&self.doorbell.0, &1u64.to_ne_bytes()).expect("room in the counter");
+        self.ring_times(1);
+    }
+
+    /// Rings so often, before anybody can hear the first.
+    pub fn ring_times(&self, times: u64) {
+        nix::unistd::write(&self.doorbell.0, &times.to_ne_bytes()).expect("room in the counter");
     }
 
     /// Marks the control pipe and rings if the monitor sleeps.

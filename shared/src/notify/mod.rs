@@ -43,9 +43,9 @@ pub use ready_set::{ReadySet, Slot};
 pub use sleeper::Sleeper;
 
 /// Two doorbells in less than this are a burst, in nanoseconds. A sleeper of Arca's may
-/// begin to defer one only until this has passed since it rang the last but one; a
-/// monitor that has heard two within that time before it sleeps looks for marks by itself
-/// after a while (PROTOCOL.md, section 10).
+/// defer one only for what it marks before this has passed since it rang the last but one.
+/// A monitor that has heard two in twice that time before it sleeps looks for marks by
+/// itself after a while (PROTOCOL.md, section 10).
 pub const DOORBELL_BURST: u64 = 1_000_000;
 
 #[cfg(all(test, not(loom)))]

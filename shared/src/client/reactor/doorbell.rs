@@ -4,9 +4,9 @@
 //! A monitor that has its core in that time is done with what was there and sleeps again,
 //! so that the next piece takes a doorbell as well. Where several brief tasks can go on,
 //! what they have for the monitor may go with one. So amid a [burst](crate::notify::DOORBELL_BURST)
-//! a doorbell is deferred for as long as it takes itself, and never while something runs
-//! that may take longer: it is rung before that. A task that turns out to take longer
-//! than it ever did cannot be foreseen; the monitor looks by itself then.
+//! a doorbell is deferred for as long as it takes itself, while brief tasks are run. It is
+//! rung before anything else. That a task is brief is foreseen by its runs of late; where
+//! that is wrong, or the vCPU loses its core, the monitor looks by itself after a while.
 
 use super::Reactor;
 use super::parker::Shared;
@@ -15,6 +15,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// No moment.
 const NEVER: u64 = u64::MAX;
+
+/// Whether `now` is less than that long after `since`.
+fn is_within(length: u64, since: u64, now: u64) -> bool {
+    since.checked_add(length).is_some_and(|end| now < end)
+}
 
 /// The doorbells of one sleeper, in nanoseconds of its clock. Relaxed throughout: only the
 /// sleeper itself uses it.
@@ -41,24 +46,17 @@ impl Doorbell {
         self.deferred.load(Ordering::Relaxed) != NEVER
     }
 
-    /// Whether a doorbell, which takes `takes`, may wait at this moment, or go on waiting.
-    fn may_wait(&self, now: u64, takes: u64) -> bool {
-        let (since, longest) = match self.deferred.load(Ordering::Relaxed) {
-            NEVER => (self.before_last.load(Ordering::Relaxed), DOORBELL_BURST),
-            deferred => (deferred, takes),
-        };
-        takes > 0 && since.checked_add(longest).is_some_and(|end| now < end)
+    /// Whether this is amid a burst.
+    fn is_burst(&self, now: u64) -> bool {
+        is_within(
+            DOORBELL_BURST,
+            self.before_last.load(Ordering::Relaxed),
+            now,
+        )
     }
 
-    /// Says that one is deferred, from now on if none was.
-    fn defer(&self, now: u64) {
-        if !self.is_deferred() {
-            self.deferred.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes note of one that is rung.
-    fn rings(&self, now: u64) {
+    /// Takes note of one that is about to be rung.
+    fn rung(&self, now: u64) {
         let last = self.last.swap(now, Ordering::Relaxed);
         self.before_last.store(last, Ordering::Relaxed);
     }
@@ -70,25 +68,30 @@ impl Reactor {
     pub fn notify_monitor(&self, slot: Slot) {
         let notify = &self.shared.notify;
         notify.to_monitor().mark(slot);
-        if notify.monitor().is_asleep() && !self.defers_doorbell() {
+        let current = self.current();
+        let was_deferred = self.parkers[current].doorbell.is_deferred();
+        let asleep = notify.monitor().is_asleep();
+        if !asleep || was_deferred {
+            // What is rung now or later, if anything is, is rung for both.
+            notify.count(current, Counter::Suppressed);
+        }
+        if asleep && !self.defers_doorbell() {
             self.ring_doorbell();
-        } else {
-            notify.count(self.current(), Counter::Suppressed);
         }
     }
 
-    /// Does a piece of queued work, and says whether there was one. What was deferred is
-    /// rung unless more of that kind waits.
+    /// Does a piece of queued work, and says whether there was one. A doorbell that is
+    /// deferred is rung before it, unless that is brief.
     pub fn work(&self) -> bool {
         let hal = &self.shared.hal;
-        let any = hal.work();
         let doorbell = &self.parkers[self.current()].doorbell;
-        if doorbell.is_deferred()
-            && !(any && doorbell.may_wait(hal.now(), hal.doorbell_time()) && hal.brief_work_waits())
+        let since = doorbell.deferred.load(Ordering::Relaxed);
+        if since != NEVER
+            && !(is_within(hal.doorbell_time(), since, hal.now()) && hal.brief_work_waits())
         {
             self.ring_doorbell();
         }
-        any
+        hal.work()
     }
 
     /// Rings the doorbell that is deferred, if one is: before the current sleeper does
@@ -99,16 +102,22 @@ impl Reactor {
         }
     }
 
-    /// Defers the doorbell if that may be.
+    /// Defers the doorbell for a mark, if that may be.
     fn defers_doorbell(&self) -> bool {
         let hal = &self.shared.hal;
         let doorbell = &self.parkers[self.current()].doorbell;
-        let now = hal.now();
-        let defers = doorbell.may_wait(now, hal.doorbell_time())
+        let (now, takes) = (hal.now(), hal.doorbell_time());
+        let since = match doorbell.deferred.load(Ordering::Relaxed) {
+            NEVER => now,
+            since => since,
+        };
+        // The burst counts for each mark: after its end the monitor need not look.
+        let defers = doorbell.is_burst(now)
+            && is_within(takes, since, now)
             && hal.runs_brief_work()
             && hal.brief_work_waits();
         if defers {
-            doorbell.defer(now);
+            doorbell.deferred.store(since, Ordering::Relaxed);
         }
         defers
     }
@@ -120,8 +129,8 @@ impl Reactor {
         let doorbell = &self.parkers[current].doorbell;
         doorbell.deferred.store(NEVER, Ordering::Relaxed);
         let counter = if notify.monitor().claim_wake() {
-            // Taken before it rings, so that the monitor has not heard it earlier.
-            doorbell.rings(hal.now());
+            // Before it is rung, so that the monitor has not heard it earlier.
+            doorbell.rung(hal.now());
             hal.ring_doorbell();
             Counter::Doorbells
         } else {

@@ -1,5 +1,6 @@
 //! Tests of when the doorbell is rung, on a machine whose clock is the test's.
 
+use crate::client::hal::Hal;
 use crate::notify::{Counter, DOORBELL_BURST, Slot};
 use crate::testing::hal::{Event, TestHal};
 use crate::testing::peer::Peer;
@@ -66,9 +67,12 @@ fn amid_a_burst_one_rings_for_several_pieces_of_brief_work() {
     assert_eq!(peer.hal.events(), [], "more of that kind waits");
     assert!(peer.notify.monitor().is_asleep());
     assert!(peer.reactor.work());
+    assert_eq!(peer.hal.events(), [], "the last one");
+    assert!(!peer.reactor.work());
     assert_eq!(peer.hal.events(), [Event::Doorbell], "nothing else waits");
     assert_eq!(peer.take_marks(), [Slot(1), Slot(3), Slot(4)]);
     assert_eq!(peer.notify.counted(Counter::Doorbells), 3);
+    assert_eq!(peer.notify.counted(Counter::Suppressed), 1);
     assert!(!peer.reactor.work());
     assert_eq!(peer.hal.events(), [], "none is deferred any more");
 }
@@ -82,7 +86,6 @@ fn it_is_deferred_for_as_long_as_it_takes() {
         wait_for(&peer, TAKES / 2);
         peer.reactor.notify_monitor(Slot(4));
         wait_for(&peer, waited - TAKES / 2);
-        peer.hal.queue(|| {});
         assert!(peer.reactor.work());
         assert_eq!(!peer.hal.events().is_empty(), rung, "{waited}");
     }
@@ -95,16 +98,33 @@ fn who_marks_when_it_was_deferred_for_so_long_rings() {
     wait_for(&peer, TAKES);
     peer.reactor.notify_monitor(Slot(4));
     assert_eq!(peer.hal.events(), [Event::Doorbell]);
+    assert_eq!(peer.notify.counted(Counter::Doorbells), 3);
+    assert_eq!(peer.notify.counted(Counter::Suppressed), 1, "for two marks");
+}
+
+#[test]
+fn who_marks_after_the_end_of_a_burst_rings_though_one_is_deferred() {
+    let peer = amid_a_burst(0);
+    wait_for(&peer, DOORBELL_BURST - 1);
+    peer.reactor.notify_monitor(Slot(3));
+    assert_eq!(peer.hal.events(), []);
+    wait_for(&peer, 1);
+    peer.reactor.notify_monitor(Slot(4));
+    assert_eq!(peer.hal.events(), [Event::Doorbell]);
 }
 
 #[test]
 fn nothing_that_may_run_for_long_comes_before_it() {
     let peer = amid_a_burst(0);
     peer.reactor.notify_monitor(Slot(3));
-    peer.hal.queue(|| {});
+    // Another sleeper took the brief one, say.
     peer.hal.queued_is_long.store(true, Ordering::Relaxed);
+    let work = peer.clone();
+    let hal: &dyn Hal = &*peer.hal;
+    assert!(hal.work());
+    peer.hal
+        .queue(move || assert_eq!(work.hal.events(), [Event::Doorbell], "work"));
     assert!(peer.reactor.work());
-    assert_eq!(peer.hal.events(), [Event::Doorbell], "the next one");
 
     let peer = amid_a_burst(0);
     peer.reactor.notify_monitor(Slot(3));
@@ -142,9 +162,10 @@ fn a_monitor_that_wakes_meanwhile_is_not_rung_for() {
     let peer = amid_a_burst(0);
     peer.reactor.notify_monitor(Slot(3));
     peer.notify.monitor().finish_sleep();
-    assert!(peer.reactor.work());
+    assert!(peer.reactor.work() && !peer.reactor.work());
     assert_eq!(peer.hal.events(), []);
     assert_eq!(peer.notify.counted(Counter::Doorbells), 2);
+    assert_eq!(peer.notify.counted(Counter::Suppressed), 1);
     // Nor is anything deferred after that.
     peer.notify.monitor().prepare_sleep();
     assert!(!peer.reactor.work());
@@ -178,6 +199,6 @@ fn it_comes_at_once_from_what_is_not_brief_or_has_nothing_behind_it() {
         .store(true, Ordering::Relaxed)));
     assert!(rung(|hal| hal.doorbell_time.store(0, Ordering::Relaxed)));
     assert!(rung(|hal| {
-        crate::client::hal::Hal::work(hal);
+        Hal::work(hal);
     }));
 }
