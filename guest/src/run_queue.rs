@@ -143,11 +143,11 @@ pub(crate) fn has_work() -> bool {
 /// queue is next.
 pub(crate) fn has_brief_work() -> bool {
     let next = [&SHARED, &LOCAL[vcpu::current()]].map(Queue::is_next_brief);
-    vcpu::may_run_tasks() && is_brief(next)
+    vcpu::may_run_tasks() && all_brief(next)
 }
 
 /// Whether these, either of which may be next, are brief, and there is one.
-fn is_brief(next: [Option<bool>; 2]) -> bool {
+fn all_brief(next: [Option<bool>; 2]) -> bool {
     next.contains(&Some(true)) && !next.contains(&Some(false))
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn work() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Queue, is_brief, worth_a_wake};
+    use super::{Queue, all_brief, worth_a_wake};
     use core::sync::atomic::Ordering;
 
     #[test]
@@ -191,10 +191,10 @@ mod tests {
 
     #[test]
     fn what_is_next_is_brief_whichever_queue_it_is_in() {
-        assert!(is_brief([Some(true), None]) && is_brief([None, Some(true)]));
-        assert!(is_brief([Some(true); 2]));
-        assert!(!is_brief([None; 2]), "there is none");
-        assert!(!is_brief([Some(true), Some(false)]) && !is_brief([Some(false), None]));
+        assert!(all_brief([Some(true), None]) && all_brief([None, Some(true)]));
+        assert!(all_brief([Some(true); 2]));
+        assert!(!all_brief([None; 2]), "there is none");
+        assert!(!all_brief([Some(true), Some(false)]) && !all_brief([Some(false), None]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `tasks`: the executor, on one vCPU and spread over more.
 
 use arca_tests::local::LocalGuest;
+use arca_tests::service;
 
 /// What the program says of each thing that it has checked.
 const CHECKED: [&str; 11] = [
@@ -46,4 +47,17 @@ fn tasks_run_on_two_vcpus() {
 #[test]
 fn tasks_run_on_four_vcpus() {
     run(4);
+}
+
+#[test]
+fn what_a_task_wrote_is_sent_while_it_does_not_give_way() {
+    const TASKS: usize = 64;
+    const ROUNDS: usize = 1000;
+    let (address, _) = service::echo();
+    let args = [address.to_string(), TASKS.to_string(), ROUNDS.to_string()];
+    let guest = LocalGuest::start("spin", &args.each_ref().map(String::as_str));
+    let (status, output) = guest.finish();
+    let output = String::from_utf8(output).expect("text");
+    assert_eq!(output.trim(), (TASKS * ROUNDS).to_string());
+    assert_eq!(status.code(), 0);
 }

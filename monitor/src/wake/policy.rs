@@ -39,8 +39,8 @@ pub(crate) struct WakePolicy {
     pub(crate) max_turns_without_epoll: u32,
     /// How long the monitor sleeps at most amid a burst of doorbells, of which one may be
     /// deferred: how late it learns of what a task wrote that then ran for longer than was
-    /// foreseen, or on a vCPU that then lost its core. Longer than a tick of a kernel with 250 a second, so that setting the
-    /// timer and taking it back touches no hardware.
+    /// foreseen, or on a vCPU that then lost its core. Longer than a tick of a kernel with
+    /// 250 a second, so that setting the timer and taking it back touches no hardware.
     pub(crate) look_again: Duration,
     /// The tick of polling mode while something moves: the delay of a request to a
     /// peer that never rings.
