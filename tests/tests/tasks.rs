@@ -52,7 +52,7 @@ fn tasks_run_on_four_vcpus() {
 #[test]
 fn what_a_task_wrote_is_sent_while_it_does_not_give_way() {
     const TASKS: usize = 64;
-    const ROUNDS: usize = 1000;
+    const ROUNDS: usize = 256;
     let (address, _) = service::echo();
     let args = [address.to_string(), TASKS.to_string(), ROUNDS.to_string()];
     let guest = LocalGuest::start("spin", &args.each_ref().map(String::as_str));
