@@ -4,9 +4,10 @@
 //! A monitor that has its core in that time is done with what was there and sleeps again,
 //! so that the next piece takes a doorbell as well. Where several brief tasks can go on,
 //! what they have for the monitor may go with one. So amid a [burst](crate::notify::DOORBELL_BURST)
-//! a doorbell is deferred for as long as it takes itself, while brief tasks are run. It is
-//! rung before anything else. That a task is brief is foreseen by its runs of late; where
-//! that is wrong, or the vCPU loses its core, the monitor looks by itself after a while.
+//! a doorbell is deferred while brief tasks are run, and none is begun once it has waited
+//! for as long as it takes itself. It is rung before anything else. That a task is brief is
+//! foreseen by its runs of late; where that is wrong, or the vCPU loses its core, the
+//! monitor looks by itself after a while.
 
 use super::Reactor;
 use super::parker::Shared;
