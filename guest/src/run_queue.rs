@@ -123,7 +123,9 @@ fn share(task: &Runnable, behind: u64) {
         return;
     }
     let wait = tasks::expected_run(task.metadata()).saturating_mul(behind + 1);
-    if wait > worth_a_wake(info.tsc_khz, runtime::reactor().is_monitor_awake()) {
+    let is_worth_it = |monitor_is_awake| wait > worth_a_wake(info.tsc_khz, monitor_is_awake);
+    // In this order: it asks for less while the monitor sleeps.
+    if is_worth_it(false) && is_worth_it(runtime::reactor().is_monitor_awake()) {
         runtime::wake_idle_vcpu();
     }
 }

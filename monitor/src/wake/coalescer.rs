@@ -11,8 +11,9 @@
 //!
 //! Where no vCPU sleeps, or one polls, no wake is sent: one that is awake finds marks
 //! by itself. Where one is awake beside another that sleeps, it has
-//! [`WakePolicy::hold_for_awake`] to take them before that is woken, counted from the
-//! first mark after all were taken.
+//! [`WakePolicy::hold_for_awake`] to take a mark before that is woken. One mark is watched
+//! for that, and then one of those that stand by then: to look at each time whether all
+//! are taken costs a busy monitor as much as the marks.
 
 use super::notifier::{GuestNotifier, Need};
 use super::policy::WakePolicy;
@@ -40,6 +41,8 @@ struct DeferredWake {
     since: Instant,
     bytes: usize,
     marks: u32,
+    /// A slot that was marked by `since`.
+    watched: Slot,
     /// Somebody waits for it, and nothing is gained by waiting for more.
     urgent: bool,
     /// A vCPU was awake at each mark: it may take them all before another has woken.
@@ -70,8 +73,6 @@ impl WakeCoalescer {
 
     /// Marks a slot, and defers the wake if one is needed.
     fn defer(&mut self, slot: Slot, urgent: bool) {
-        // What comes now is given its own time.
-        self.save_if_taken();
         let need = self.notifier.mark(slot);
         if need != Need::Sleeper {
             self.notified_awake = true;
@@ -83,6 +84,7 @@ impl WakeCoalescer {
             since: Instant::now(),
             bytes: 0,
             marks: 0,
+            watched: slot,
             urgent: false,
             may_be_taken: true,
         });
@@ -91,12 +93,29 @@ impl WakeCoalescer {
         deferred.may_be_taken &= need == Need::SleeperUnlessTaken;
     }
 
-    /// Gives up the deferred wake if who is awake keeps up, and has taken all marks: it is
-    /// saved.
+    /// Gives up the deferred wake if who is awake has taken all marks: it is saved.
     fn save_if_taken(&mut self) {
         if self.deferred.is_some_and(|wake| wake.may_be_taken) && self.notifier.all_taken() {
-            self.flush();
+            self.deferred = None;
+            self.notifier.count_saved();
         }
+    }
+
+    /// Whether who is awake has taken the mark that was watched. Then this wake is saved,
+    /// and what stands by now is given its own time.
+    fn is_saved(&mut self, wake: &DeferredWake) -> bool {
+        if !wake.may_be_taken || self.notifier.is_marked(wake.watched) {
+            return false;
+        }
+        self.deferred = self.notifier.first_mark().map(|watched| DeferredWake {
+            since: Instant::now(),
+            bytes: 0,
+            marks: 1,
+            watched,
+            ..*wake
+        });
+        self.notifier.count_saved();
+        true
     }
 
     /// Takes note of bytes that came for the guest. `full`: their ring will soon hold
@@ -123,7 +142,9 @@ impl WakeCoalescer {
             return;
         };
         let idle = idle && !deferred.may_be_taken;
-        if (idle || self.hold(&deferred).is_zero()) && (deferred.urgent || self.pause().is_none()) {
+        let is_due =
+            (idle || self.hold(&deferred).is_zero()) && (deferred.urgent || self.pause().is_none());
+        if is_due && !self.is_saved(&deferred) {
             self.send(deferred);
         }
     }
@@ -279,21 +300,50 @@ mod tests {
         assert_eq!((wakes.sent_so_far(), wakes.until_due()), (0, None));
     }
 
-    #[test]
-    fn marks_that_come_after_all_were_taken_have_their_own_time() {
+    /// Two vCPUs, of which one sleeps, and a mark that the other may take; its time is over.
+    fn with_a_mark_beside_one_awake() -> WakeCoalescer {
         let mut wakes = wakes_of(2);
         wakes.notifier.area().vcpu(1).prepare_sleep();
         wakes.notify(SLOT);
+        wakes.policy.hold_for_awake = Duration::ZERO;
+        wakes
+    }
+
+    #[test]
+    fn one_that_sleeps_is_woken_for_a_mark_that_stands_for_long() {
+        let mut wakes = with_a_mark_beside_one_awake();
         let first = wakes.deferred.expect("a wake").since;
         wakes.notify(Slot(4));
         let both = wakes.deferred.expect("the same");
         assert_eq!((both.since, both.marks), (first, 2));
-        // One at a time, taken at once, again and again: no sleeper is needed.
+        wakes.flush_if_due(false);
+        assert_eq!(wakes.notifier.wakes(), (1, 0), "sent and saved");
+    }
+
+    #[test]
+    fn marks_that_come_after_one_was_taken_have_their_own_time() {
+        let mut wakes = with_a_mark_beside_one_awake();
+        let first = wakes.deferred.expect("a wake");
+        // One at a time, taken soon, again and again: no sleeper is needed.
         wakes.notifier.area().to_guest().take(|_| {});
-        wakes.notify(SLOT);
+        wakes.notify_data(Slot(4));
+        wakes.flush_if_due(false);
         let next = wakes.deferred.expect("another");
-        assert!(next.since > first && next.marks == 1);
+        assert!(next.since > first.since);
+        assert_eq!((next.watched, next.marks), (Slot(4), 1));
         assert_eq!(wakes.notifier.wakes(), (0, 1), "sent and saved");
+        // That one stands.
+        wakes.notify(Slot(5));
+        wakes.flush_if_due(false);
+        assert_eq!((wakes.sent_so_far(), wakes.until_due()), (1, None));
+    }
+
+    #[test]
+    fn a_wake_is_given_up_once_nothing_stands() {
+        let mut wakes = with_a_mark_beside_one_awake();
+        wakes.notifier.area().to_guest().take(|_| {});
+        wakes.flush_if_due(false);
+        assert_eq!((wakes.notifier.wakes(), wakes.until_due()), ((0, 1), None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use allocator_api2::alloc::{Allocator, Layout};
 use arca_shared::memory::BuddyAllocator;
 use arca_shared::memory::ShmOffset;
-use arca_shared::notify::{NotifyArea, Slot};
+use arca_shared::notify::{NotifyArea, SleeperState, Slot};
 use arca_shared::protocol::layout::MAX_VCPUS;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -119,8 +119,7 @@ impl GuestNotifier {
         self.area.to_guest().mark(slot);
         let need = self.need();
         if need == Need::Nobody {
-            // Relaxed: a counter.
-            self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
+            self.count_saved();
         }
         need
     }
@@ -130,18 +129,31 @@ impl GuestNotifier {
         !self.area.to_guest().any()
     }
 
+    /// Whether that slot's mark stands, as of now.
+    pub(crate) fn is_marked(&self, slot: Slot) -> bool {
+        self.area.to_guest().is_marked(slot)
+    }
+
+    /// One of the marks that stand, as of now.
+    pub(crate) fn first_mark(&self) -> Option<Slot> {
+        self.area.to_guest().first()
+    }
+
+    /// Counts a wake that was not needed after all.
+    pub(crate) fn count_saved(&self) {
+        // Relaxed: a counter.
+        self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Who is needed for the marks that stand.
     fn need(&self) -> Need {
         let mut need = Need::Nobody;
         let mut awake = false;
-        for vcpu in 0..self.vcpus {
-            let sleeper = self.area.vcpu(vcpu);
-            if self.vcpus > 1 && sleeper.is_polling() {
-                return Need::Nobody;
-            }
-            match sleeper.is_asleep() {
-                true => need = Need::Sleeper,
-                false => awake = true,
+        for state in self.area.vcpu_states(self.vcpus) {
+            match state {
+                SleeperState::Polling if self.vcpus > 1 => return Need::Nobody,
+                SleeperState::Asleep => need = Need::Sleeper,
+                SleeperState::Polling | SleeperState::Awake => awake = true,
             }
         }
         match need {
@@ -158,12 +170,12 @@ impl GuestNotifier {
             true => (0..self.vcpus).find(|&vcpu| self.area.vcpu(vcpu).claim_wake()),
             false => None,
         };
-        // Relaxed: counters, which order nothing.
         if let Some(vcpu) = sleeper {
             self.waker.wake(vcpu);
+            // Relaxed: a counter.
             self.wakes_sent.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.wakes_suppressed.fetch_add(1, Ordering::Relaxed);
+            self.count_saved();
         }
         sleeper.is_some()
     }

@@ -1,7 +1,8 @@
 //! The notification area: where ready sets, sleep flags and counters lie.
 
 use super::ready_set::BITS;
-use super::{ReadySet, Sleeper};
+use super::sleeper::before_states;
+use super::{ReadySet, Sleeper, SleeperState};
 use crate::memory::{Arena, ArenaError, MIN_BLOCK, ShmOffset};
 use crate::protocol::layout::MAX_VCPUS;
 use crate::sync::{AtomicU64, Ordering};
@@ -143,6 +144,12 @@ impl NotifyArea {
     pub fn vcpu(&self, index: usize) -> Sleeper<'_> {
         // SAFETY: inside the area, aligned, atomic.
         Sleeper::new(unsafe { self.line(1 + index.min(MAX_VCPUS - 1)).cast().as_ref() })
+    }
+
+    /// What each of the first `count` vCPUs does: [`Sleeper::state`], with one fence.
+    pub fn vcpu_states(&self, count: usize) -> impl Iterator<Item = SleeperState> + '_ {
+        before_states();
+        (0..count).map(|vcpu| self.vcpu(vcpu).state_after_fence())
     }
 
     fn counter(&self, vcpu: usize, counter: Counter) -> &AtomicU64 {

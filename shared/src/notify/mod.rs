@@ -40,7 +40,7 @@ mod sleeper;
 
 pub use area::{Counter, NotifyArea};
 pub use ready_set::{ReadySet, Slot};
-pub use sleeper::Sleeper;
+pub use sleeper::{Sleeper, SleeperState};
 
 /// Two doorbells in less than this are a burst, in nanoseconds. A sleeper of Arca's may
 /// defer one only for what it marks before this has passed since it rang the last but one.

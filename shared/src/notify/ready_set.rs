@@ -61,6 +61,29 @@ impl<'a> ReadySet<'a> {
         words.any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
+    /// Whether that slot's mark stands, as of now.
+    #[must_use]
+    pub fn is_marked(&self, Slot(slot): Slot) -> bool {
+        let (word, bit) = (slot as usize / BITS, 1 << (slot as usize % BITS));
+        // Relaxed: nothing is read on the strength of it.
+        let leaf = self.leaf.get(word);
+        leaf.is_some_and(|leaf| leaf.load(Ordering::Relaxed) & bit != 0)
+    }
+
+    /// The lowest slot whose mark stands, as of now.
+    #[must_use]
+    pub fn first(&self) -> Option<Slot> {
+        let mut words = self.summary.iter().enumerate();
+        // Relaxed, here and below: nothing is read on the strength of it.
+        words.find_map(|(index, summary)| {
+            bits(summary.load(Ordering::Relaxed)).find_map(|word| {
+                let word = index * BITS + word;
+                let bit = bits(self.leaf.get(word)?.load(Ordering::Relaxed)).next()?;
+                Some(Slot((word * BITS + bit) as u32))
+            })
+        })
+    }
+
     /// Takes every mark and calls `each` for its slot. Bits that stand for no
     /// leaf word are dropped.
     pub fn take(&self, mut each: impl FnMut(Slot)) {

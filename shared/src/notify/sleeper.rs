@@ -13,6 +13,24 @@ const ASLEEP: u32 = 1;
 /// Awake, and with nothing else to do than to find marks.
 const POLLING: u32 = 2;
 
+/// What a sleeper does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SleeperState {
+    /// It does something.
+    Awake,
+    /// It has nothing else to do than to find marks.
+    Polling,
+    /// It sleeps, or is about to.
+    Asleep,
+}
+
+/// To be called before states are read, of one sleeper or of several.
+pub(super) fn before_states() {
+    // Pairs with the fences in `prepare_sleep` and `finish_sleep`: either we see that a
+    // sleeper sleeps, or polls no more, or its last check sees what we published.
+    fence(Ordering::SeqCst);
+}
+
 impl<'a> Sleeper<'a> {
     /// The sleeper of this word.
     #[must_use]
@@ -24,30 +42,45 @@ impl<'a> Sleeper<'a> {
     /// or goes on ([`Sleeper::finish_sleep`]). In both cases it then checks once more
     /// everything that it polls for: nobody else was woken for it meanwhile.
     pub fn prepare_poll(&self) {
-        // Release: pairs with the Acquire in `is_polling`; what the sleeper wrote
+        // Release: pairs with the Acquire in `state_after_fence`; what the sleeper wrote
         // about itself before is seen with it. A sender that does not see it yet wakes
         // one for nothing.
         self.0.store(POLLING, Ordering::Release);
     }
 
-    /// Whether the sleeper polls; for a sender, after it published and marked. Then
-    /// nobody need be woken: it finds the mark by itself, or hands it on.
+    /// What the sleeper does; for a sender, after it published and marked. One that
+    /// sleeps has to be woken ([`Sleeper::claim_wake`]), now or later; one that is awake
+    /// finds the mark by itself. While one polls nobody need be woken: it finds the mark,
+    /// or hands it on.
+    #[must_use]
+    pub fn state(&self) -> SleeperState {
+        before_states();
+        self.state_after_fence()
+    }
+
+    /// [`Sleeper::state`], after [`before_states`].
+    pub(super) fn state_after_fence(&self) -> SleeperState {
+        // Acquire: pairs with the Release in `prepare_sleep` and in `prepare_poll`.
+        match self.0.load(Ordering::Acquire) {
+            ASLEEP => SleeperState::Asleep,
+            POLLING => SleeperState::Polling,
+            _ => SleeperState::Awake,
+        }
+    }
+
+    /// Whether the sleeper polls: see [`Sleeper::state`].
     #[must_use]
     pub fn is_polling(&self) -> bool {
-        // The fence pairs with those in `prepare_sleep` and `finish_sleep`: either we
-        // see that it polls no more, or its last check sees what we published.
-        fence(Ordering::SeqCst);
-        // Acquire: pairs with the Release in `prepare_poll`.
-        self.0.load(Ordering::Acquire) == POLLING
+        self.state() == SleeperState::Polling
     }
 
     /// Sets the flag. Before it sleeps, the sleeper checks once more everything that
     /// it would sleep for.
     pub fn prepare_sleep(&self) {
         // A swap, not a store: in the order of this word's changes it stands after
-        // every sender's swap that it does not overwrite. Release: pairs with the Acquire in `is_asleep`; what the sleeper
-        // wrote about its sleep before is seen with the flag. The fence pairs with
-        // the one in `is_asleep`.
+        // every sender's swap that it does not overwrite. Release: pairs with the Acquire
+        // in `state_after_fence`; what the sleeper wrote about its sleep before is seen
+        // with the flag. The fence pairs with the one in `before_states`.
         self.0.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst);
     }
@@ -55,7 +88,7 @@ impl<'a> Sleeper<'a> {
     /// Clears the flag: awake again.
     pub fn finish_sleep(&self) {
         // Relaxed: a sender that still sees the flag causes a spurious wake-up. The
-        // fence pairs with the one in `is_asleep`: either the sender sees that we are
+        // fence pairs with the one in `before_states`: either the sender sees that we are
         // awake and wakes another, or what it published is there when we check
         // whether to hand our wake on.
         self.0.store(AWAKE, Ordering::Relaxed);
@@ -70,15 +103,9 @@ impl<'a> Sleeper<'a> {
         self.is_asleep() && self.0.swap(AWAKE, Ordering::Relaxed) == ASLEEP
     }
 
-    /// Whether the sleeper sleeps; for a sender, after it published and marked. One
-    /// that does has to be woken ([`Sleeper::claim_wake`]), now or later; one that
-    /// does not finds the mark by itself.
+    /// Whether the sleeper sleeps: see [`Sleeper::state`].
     #[must_use]
     pub fn is_asleep(&self) -> bool {
-        // The fence pairs with the one in `prepare_sleep`: either we see the flag, or
-        // the sleeper sees what we published.
-        fence(Ordering::SeqCst);
-        // Acquire: pairs with the Release in `prepare_sleep`.
-        self.0.load(Ordering::Acquire) == ASLEEP
+        self.state() == SleeperState::Asleep
     }
 }

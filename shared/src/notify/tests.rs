@@ -160,6 +160,37 @@ fn marks_of_another_word_of_the_summary_are_found() {
 }
 
 #[test]
+fn a_mark_is_seen_until_it_is_taken_and_the_lowest_is_the_first() {
+    let arena = test_arena(8192);
+    let area = NotifyArea::join(&arena, ShmOffset(0)).expect("fits");
+    let set = area.to_guest();
+    let (low, high, out) = (Slot(70), Slot(64 * 64 + 3), Slot(u32::MAX));
+    assert_eq!((set.first(), set.is_marked(low)), (None, false));
+    set.mark(high);
+    assert_eq!(set.first(), Some(high));
+    set.mark(low);
+    assert_eq!(set.first(), Some(low));
+    let marked = [Slot(69), low, Slot(71), high, out].map(|slot| set.is_marked(slot));
+    assert_eq!(marked, [false, true, false, true, false]);
+    assert_eq!(taken(set), [70, 4099]);
+    assert_eq!((set.first(), set.is_marked(low)), (None, false));
+    // Of a summary alone there is no mark.
+    set.summary[0].store(u64::MAX, Ordering::Relaxed);
+    assert_eq!((set.first(), set.any()), (None, true));
+}
+
+#[test]
+fn the_states_of_vcpus_are_their_flags() {
+    let arena = test_arena(256);
+    let area = NotifyArea::join(&arena, ShmOffset(0)).expect("fits");
+    area.vcpu(1).prepare_sleep();
+    area.vcpu(2).prepare_poll();
+    let states: Vec<_> = area.vcpu_states(4).collect();
+    use SleeperState::{Asleep, Awake, Polling};
+    assert_eq!(states, [Awake, Asleep, Polling, Awake]);
+}
+
+#[test]
 fn a_flag_is_up_until_it_is_lowered_or_taken() {
     let word = AtomicU32::new(0);
     let sleeper = Sleeper::new(&word);

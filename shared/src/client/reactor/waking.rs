@@ -20,20 +20,29 @@ impl Reactor {
 
     /// Wakes that sleeper, if it sleeps: for whoever has queued something for it.
     pub fn wake(&self, sleeper: usize) {
-        self.wake_one(|other| other == sleeper);
+        // The current one is awake, and looks once more before it sleeps.
+        if sleeper != self.current() {
+            self.wake_if_asleep(sleeper);
+        }
     }
 
     /// Wakes the first sleeper that sleeps and is `fit`, if there is one.
     pub(super) fn wake_one(&self, fit: impl Fn(usize) -> bool) {
-        let Shared { notify, hal, .. } = &*self.shared;
-        for sleeper in 0..self.shared.sleepers {
-            let flag = notify.vcpu(sleeper);
-            // In this order: what is asked about a sleeper is true while it sleeps.
-            if flag.is_asleep() && fit(sleeper) && flag.claim_wake() {
-                hal.kick(sleeper);
-                return;
-            }
+        let notify = &self.shared.notify;
+        // In this order: what is asked about a sleeper is true while it sleeps.
+        let woken = |sleeper| {
+            notify.vcpu(sleeper).is_asleep() && fit(sleeper) && self.wake_if_asleep(sleeper)
+        };
+        let _ = (0..self.shared.sleepers).any(woken);
+    }
+
+    /// Wakes that sleeper if it sleeps; whether it did.
+    fn wake_if_asleep(&self, sleeper: usize) -> bool {
+        let sleeps = self.shared.notify.vcpu(sleeper).claim_wake();
+        if sleeps {
+            self.shared.hal.kick(sleeper);
         }
+        sleeps
     }
 
     /// Hands on what the current sleeper was woken for and will not do soon: it goes
