@@ -12,8 +12,11 @@
 //! Where no vCPU sleeps, or one polls, no wake is sent: one that is awake finds marks
 //! by itself. Where one is awake beside another that sleeps, it has
 //! [`WakePolicy::hold_for_awake`] to take a mark before that is woken. One mark is watched
-//! for that, and then one of those that stand by then: to look at each time whether all
-//! are taken costs a busy monitor as much as the marks.
+//! for that, and when it is taken, one of those that stand by then. It is looked at when
+//! its time is over. Until there are the marks of a crowd, it is also looked at before the
+//! first mark of a turn: it may be one slot that is marked and taken again and again. To
+//! look each time costs as much as the marks, because who takes them has just changed what
+//! is read.
 
 use super::notifier::{GuestNotifier, Need};
 use super::policy::WakePolicy;
@@ -33,6 +36,8 @@ pub(crate) struct WakeCoalescer {
     request_response: bool,
     /// A guest that is awake was notified, and no answer was polled for since.
     notified_awake: bool,
+    /// Something was marked in this turn.
+    has_marked: bool,
 }
 
 /// A wake that is due later, and what it will carry.
@@ -58,6 +63,7 @@ impl WakeCoalescer {
             last: None,
             request_response: false,
             notified_awake: false,
+            has_marked: false,
         }
     }
 
@@ -73,6 +79,13 @@ impl WakeCoalescer {
 
     /// Marks a slot, and defers the wake if one is needed.
     fn defer(&mut self, slot: Slot, urgent: bool) {
+        // What comes now is given its own time, if the turns before were kept up with.
+        if !std::mem::replace(&mut self.has_marked, true)
+            && let Some(wake) = self.deferred
+            && wake.marks < self.policy.crowd_marks
+        {
+            let _ = self.is_saved(&wake);
+        }
         let need = self.notifier.mark(slot);
         if need != Need::Sleeper {
             self.notified_awake = true;
@@ -135,6 +148,7 @@ impl WakeCoalescer {
     /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep, with a
     /// timer if a wake is left.
     pub(crate) fn flush_if_due(&mut self, idle: bool) {
+        self.has_marked = false;
         if idle {
             self.save_if_taken();
         }
@@ -318,6 +332,34 @@ mod tests {
         assert_eq!((both.since, both.marks), (first, 2));
         wakes.flush_if_due(false);
         assert_eq!(wakes.notifier.wakes(), (1, 0), "sent and saved");
+    }
+
+    #[test]
+    fn marks_of_one_slot_that_are_taken_between_turns_need_nobody() {
+        let mut wakes = with_a_mark_beside_one_awake();
+        wakes.policy.hold_for_awake = LONG;
+        for turn in 1..4 {
+            wakes.flush_if_due(false);
+            wakes.notifier.area().to_guest().take(|_| {});
+            let before = wakes.deferred.expect("a wake").since;
+            wakes.notify(SLOT);
+            let next = wakes.deferred.expect("another");
+            assert!(next.since > before && next.marks == 1);
+            assert_eq!(wakes.notifier.wakes(), (0, turn), "sent and saved");
+            // Later ones of this turn are no reason to look again.
+            wakes.notifier.area().to_guest().take(|_| {});
+            wakes.notify(SLOT);
+            let same = wakes.deferred.expect("the same");
+            assert_eq!((same.since, same.marks), (next.since, 2));
+        }
+        // Nor are those of a crowd.
+        for _ in 2..CROWD {
+            wakes.notify(SLOT);
+        }
+        wakes.flush_if_due(false);
+        wakes.notifier.area().to_guest().take(|_| {});
+        wakes.notify(SLOT);
+        assert_eq!(wakes.deferred.expect("the same").marks, CROWD + 1);
     }
 
     #[test]
