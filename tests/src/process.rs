@@ -3,6 +3,8 @@
 use crate::guest::deadline;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,4 +70,21 @@ pub fn raise_descriptors() -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("no more than allowed");
     hard
+}
+
+/// Puts a copy of a program there, ready to be run. Another process writes it: a child that
+/// another test has just forked holds what this process has open for writing until it has become
+/// another program, and the kernel runs no such file (ETXTBSY in execve(2)).
+///
+/// # Panics
+///
+/// If it cannot be written.
+pub fn install(program: &Path, to: &Path) {
+    let mut command = Command::new("install");
+    let status = command.arg("--mode=755").args([program, to]).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "{}",
+        to.display()
+    );
 }

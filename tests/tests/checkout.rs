@@ -2,6 +2,7 @@
 //! wherever cargo puts what it builds.
 
 use arca_tests::guest::{Ended, Guest, deadline, image, xtask};
+use arca_tests::process::install;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -143,7 +144,7 @@ fn outside_of_a_checkout_it_says_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     // The command's own file is not in a checkout, either.
     let command = folder.path().join("xtask");
-    fs::copy(xtask(), &command).expect("a file");
+    install(&xtask(), &command);
     let mut command = Command::new(command);
     command.args(["run", "hello"]).current_dir(folder.path());
     command

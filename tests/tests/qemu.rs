@@ -3,11 +3,11 @@
 
 use arca_tests::data::{assert_same, noise};
 use arca_tests::guest::{Ended, Guest, deadline, image, xtask};
+use arca_tests::process::install;
 use arca_tests::skip;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -218,9 +218,9 @@ fn a_download_that_fails_is_one_line() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let tool = |name: &str, script: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("its own file");
+        let text = folder.path().join(format!("{name}.sh"));
+        fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        install(&text, &folder.path().join(name));
     };
     let run = || {
         let mut command = command(&["--image"]);

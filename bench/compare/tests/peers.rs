@@ -5,7 +5,6 @@
 
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,8 +65,13 @@ fn assert_failed(row: &Value, party: &str, reason: &str) {
 fn a_peer_that_hangs_has_failed_and_the_others_are_measured() {
     let folder = folder("hangs");
     let pasta = folder.join("pasta");
-    fs::write(&pasta, "#!/bin/sh\nexec /bin/sleep 1000\n").expect("written");
-    fs::set_permissions(&pasta, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let text = folder.join("pasta.sh");
+    fs::write(&text, "#!/bin/sh\nexec /bin/sleep 1000\n").expect("written");
+    // By another process: of this one, a child of the other test may have it open for writing
+    // just when it is to be run.
+    let mut install = Command::new("install");
+    let status = install.arg("--mode=755").args([&text, &pasta]).status();
+    assert!(status.is_ok_and(|status| status.success()));
     let (stdout, row) = measure(&folder);
     assert_failed(&row, "pasta", "no answer within 10s");
     assert_failed(&row, "guest", "Guest ended");

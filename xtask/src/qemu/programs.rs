@@ -84,7 +84,6 @@ fn listed(text: &str) -> BTreeSet<PathBuf> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_loader_lists_files() {
@@ -104,9 +103,13 @@ mod tests {
         let part = loaded(whole).expect("a program");
         assert!(part.len() < len);
         let folder = tempfile::tempdir().expect("a folder");
-        let copy = folder.path().join("copy");
-        fs::write(&copy, part).expect("a file");
-        fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).expect("its own file");
+        let [file, copy] = ["part", "copy"].map(|name| folder.path().join(name));
+        fs::write(&file, part).expect("a file");
+        // By another process: of this one, a child of another test may have it open for writing
+        // just when it is to be run.
+        let mut install = Command::new("install");
+        let status = install.arg("--mode=755").args([&file, &copy]).status();
+        assert!(status.is_ok_and(|status| status.success()));
         let output = Command::new(&copy).arg("--list").output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains("the_loaded_part_of_a_program_runs"), "{said}");
