@@ -225,6 +225,7 @@ impl Monitor {
             Flush::BeforeSleep => self.relay.wakes.flush_if_due(true),
             Flush::All => self.relay.wakes.flush(),
         }
+        self.relay.wakes.end_turn();
     }
 
     /// Sends everything deferred: whoever drives the monitor step by step may do

@@ -14,9 +14,10 @@
 //! [`WakePolicy::hold_for_awake`] to take a mark before that is woken. One mark is watched
 //! for that, and when it is taken, one of those that stand by then. It is looked at when
 //! its time is over. Until there are the marks of a crowd, it is also looked at before the
-//! first mark of a turn: it may be one slot that is marked and taken again and again. To
-//! look each time costs as much as the marks, because who takes them has just changed what
-//! is read.
+//! first mark of a turn of the event loop: it may be one slot that is marked and taken again
+//! and again. To look each time costs as much as the marks, because who takes them has just
+//! changed what is read. So a mark that came after the one that was watched may stand for
+//! twice that time.
 
 use super::notifier::{GuestNotifier, Need};
 use super::policy::WakePolicy;
@@ -131,6 +132,11 @@ impl WakeCoalescer {
         true
     }
 
+    /// A turn of the event loop is over.
+    pub(crate) fn end_turn(&mut self) {
+        self.has_marked = false;
+    }
+
     /// Takes note of bytes that came for the guest. `full`: their ring will soon hold
     /// no more.
     pub(crate) fn bytes_received(&mut self, bytes: usize, full: bool) {
@@ -148,7 +154,6 @@ impl WakeCoalescer {
     /// Sends the deferred wake if it is due. `idle`: the monitor is about to sleep, with a
     /// timer if a wake is left.
     pub(crate) fn flush_if_due(&mut self, idle: bool) {
-        self.has_marked = false;
         if idle {
             self.save_if_taken();
         }
@@ -339,7 +344,7 @@ mod tests {
         let mut wakes = with_a_mark_beside_one_awake();
         wakes.policy.hold_for_awake = LONG;
         for turn in 1..4 {
-            wakes.flush_if_due(false);
+            wakes.end_turn();
             wakes.notifier.area().to_guest().take(|_| {});
             let before = wakes.deferred.expect("a wake").since;
             wakes.notify(SLOT);
@@ -356,7 +361,7 @@ mod tests {
         for _ in 2..CROWD {
             wakes.notify(SLOT);
         }
-        wakes.flush_if_due(false);
+        wakes.end_turn();
         wakes.notifier.area().to_guest().take(|_| {});
         wakes.notify(SLOT);
         assert_eq!(wakes.deferred.expect("the same").marks, CROWD + 1);

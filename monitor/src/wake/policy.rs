@@ -8,7 +8,8 @@ pub(crate) struct WakePolicy {
     /// How long a busy monitor defers a wake. What the guest waits for is late by no
     /// more than it takes to wake a vCPU, which is tens of microseconds.
     pub(crate) hold: Duration,
-    /// How long a vCPU that is awake has to take a mark before another is woken for it. A
+    /// How long a vCPU that is awake has to take the mark that is watched before another is
+    /// woken for it; one that came later may stand for twice as long. A
     /// vCPU that was just woken, and runs what it took then, needs some of that.
     pub(crate) hold_for_awake: Duration,
     /// A wake that carried so many bytes is one of a stream: a program that asks and

@@ -21,7 +21,7 @@ impl Reactor {
     /// Wakes that sleeper, if it sleeps: for whoever has queued something for it.
     pub fn wake(&self, sleeper: usize) {
         // The current one is awake, and looks once more before it sleeps.
-        if sleeper != self.current() {
+        if sleeper != self.current() && sleeper < self.shared.sleepers {
             self.wake_if_asleep(sleeper);
         }
     }
