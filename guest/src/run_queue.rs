@@ -45,8 +45,9 @@ impl Queue {
         tasks.push_back(task);
         // Relaxed: pairs with the load in `waits`. A vCPU that is about to sleep
         // has set its sleep flag and fenced before it reads this, one that goes on with
-        // something else has cleared it and fenced, and whoever wakes a vCPU for the
-        // task fences before it reads the flags: one of the two sees the other.
+        // something else has cleared it and fenced, and whoever wakes another vCPU for the
+        // task fences before it reads the flags: one of the two sees the other. Its own
+        // queue each sees.
         self.len.store(tasks.len(), Ordering::Relaxed);
     }
 

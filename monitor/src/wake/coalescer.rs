@@ -41,7 +41,8 @@ pub(crate) struct WakeCoalescer {
     has_marked: bool,
 }
 
-/// A wake that is due later, and what it will carry.
+/// A wake that is due later, and what came since it was deferred: who is awake may have taken
+/// some of that.
 #[derive(Clone, Copy, Debug)]
 struct DeferredWake {
     since: Instant,
@@ -85,7 +86,7 @@ impl WakeCoalescer {
             && let Some(wake) = self.deferred
             && wake.marks < self.policy.crowd_marks
         {
-            let _ = self.is_saved(&wake);
+            self.save_if_watched_is_taken(&wake);
         }
         let need = self.notifier.mark(slot);
         if need != Need::Sleeper {
@@ -115,9 +116,9 @@ impl WakeCoalescer {
         }
     }
 
-    /// Whether who is awake has taken the mark that was watched. Then this wake is saved,
-    /// and what stands by now is given its own time.
-    fn is_saved(&mut self, wake: &DeferredWake) -> bool {
+    /// Gives up the deferred wake if who is awake has taken the mark that was watched, and
+    /// gives what stands by now its own time; whether it did.
+    fn save_if_watched_is_taken(&mut self, wake: &DeferredWake) -> bool {
         if !wake.may_be_taken || self.notifier.is_marked(wake.watched) {
             return false;
         }
@@ -163,7 +164,7 @@ impl WakeCoalescer {
         let idle = idle && !deferred.may_be_taken;
         let is_due =
             (idle || self.hold(&deferred).is_zero()) && (deferred.urgent || self.pause().is_none());
-        if is_due && !self.is_saved(&deferred) {
+        if is_due && !self.save_if_watched_is_taken(&deferred) {
             self.send(deferred);
         }
     }

@@ -65,7 +65,8 @@ impl<'a> ReadySet<'a> {
     #[must_use]
     pub fn is_marked(&self, Slot(slot): Slot) -> bool {
         let (word, bit) = (slot as usize / BITS, 1 << (slot as usize % BITS));
-        // Relaxed: nothing is read on the strength of it.
+        // Relaxed: nothing is read on the strength of it. A wake may be given up: whoever
+        // has taken the mark looks once more before it sleeps.
         let leaf = self.leaf.get(word);
         leaf.is_some_and(|leaf| leaf.load(Ordering::Relaxed) & bit != 0)
     }
@@ -74,7 +75,7 @@ impl<'a> ReadySet<'a> {
     #[must_use]
     pub fn first(&self) -> Option<Slot> {
         let mut words = self.summary.iter().enumerate();
-        // Relaxed, here and below: nothing is read on the strength of it.
+        // Relaxed, here and below: as in `is_marked`.
         words.find_map(|(index, summary)| {
             bits(summary.load(Ordering::Relaxed)).find_map(|word| {
                 let word = index * BITS + word;
