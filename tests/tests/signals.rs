@@ -1,11 +1,12 @@
 //! SIGINT and SIGTERM end a guest in order, under load too; a second one at once.
 
 use arca_tests::data::{assert_same, noise};
-use arca_tests::guest::{Guest, deadline, image, vmm};
+use arca_tests::guest::{Ended, Guest, deadline, image, vmm};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs;
+use socket2::{Domain, Socket, Type};
+use std::fs::{self, File};
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
@@ -81,56 +82,91 @@ fn under_load() {
     }
 }
 
+/// Asks for the guest's state again and again until a line of it is as `wanted`.
+#[track_caller]
+fn wait_for_state(guest: &Guest, what: &str, wanted: impl Fn(&str) -> bool) {
+    let end = Instant::now() + deadline();
+    while !guest.stderr().lines().any(&wanted) {
+        assert!(Instant::now() < end, "no {what}:\n{}", guest.stderr());
+        guest.signal(Signal::SIGUSR1);
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Whether a line of a guest's state tells of a ring to the peer that is full.
+fn is_full(line: &str) -> bool {
+    let ring = line.trim_start().strip_prefix("guest to peer: ");
+    let ring = ring.and_then(|ring| ring.split_once(", ring ")?.1.split_once(" B: "));
+    ring.and_then(|(ring, _)| ring.split_once(" of "))
+        .is_some_and(|(used, size)| used == size)
+}
+
+/// Connects with a receive buffer so small that the kernel's buffers take less than a
+/// ring, which is what is left when they are full.
+fn connect_to_not_read(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 << 10).expect("set");
+    socket.connect(&address.into()).expect("the guest listens");
+    socket.into()
+}
+
 #[test]
 fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
-    let guest = Guest::start(&[], "echo-server", &["0"]);
-    let address = guest.address();
-    let mut client = TcpStream::connect(address).expect("the guest listens");
-    client.set_nonblocking(true).expect("a socket");
-    // Until neither side takes any more: the guest's answers lie undelivered.
-    let chunk = vec![7; 1 << 20];
-    let mut full = Instant::now();
-    while full.elapsed() < Duration::from_millis(300) {
-        match client.write(&chunk) {
-            Ok(written) => {
-                assert_ne!(written, 0);
-                full = Instant::now();
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                thread::park_timeout(Duration::from_millis(1));
-            }
-        }
-    }
-    let began = Instant::now();
+    // It writes without end, and has nothing to read: a connection with unread bytes
+    // would be reset, and its peer not waited for.
+    let mut command = Command::new(vmm());
+    command.arg(image("nc")).args(["-l", "0"]);
+    command.stdin(File::open("/dev/zero").expect("it is there"));
+    let guest = Guest::spawn(command);
+    let client = connect_to_not_read(guest.address_of("nc"));
+    wait_for_state(&guest, "full ring", is_full);
     guest.signal(Signal::SIGTERM);
-    // The first is being seen to when the guest does not listen any more.
-    while TcpStream::connect(address).is_ok() {
-        assert!(
-            began.elapsed() < Duration::from_secs(4),
-            "the first does nothing"
-        );
-    }
+    wait_for_state(&guest, "delivery", |line| {
+        line.contains("the guest has ended; its session ")
+    });
     guest.signal(Signal::SIGTERM);
-    guest.finish().expect_code(143);
-    assert!(
-        began.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        began.elapsed()
-    );
+    let ended = guest.finish();
+    ended.expect_code(143);
+    // What is given up when its time is over is told of.
+    let Ended { stderr, .. } = &ended;
+    assert!(!stderr.contains("not delivered"), "{stderr}");
+    drop(client);
+}
+
+#[test]
+fn one_in_the_last_moments_does_not_change_the_exit_code() {
+    // One round in three met the moment in which the signals were given back.
+    for round in 0..20 {
+        let mut command = Command::new(vmm());
+        command.args([image("crash").as_os_str(), "spin".as_ref()]);
+        command.stdin(Stdio::null());
+        let mut guest = Guest::spawn(command);
+        wait_until_taken(guest.child().id());
+        wait_for_state(&guest, "guest", |line| line.contains("state of the guest"));
+        guest.signal(Signal::SIGTERM);
+        guest.wait_for("stopped by signal 15");
+        let pid = Pid::from_raw(guest.child().id() as i32);
+        let status = loop {
+            if let Some(status) = guest.child().try_wait().expect("a child") {
+                break status;
+            }
+            kill(pid, Signal::SIGTERM).expect("not waited for yet");
+        };
+        assert_eq!(status.code(), Some(143), "round {round}: {status}");
+    }
 }
 
 /// Waits until a process has taken its signals over: one before that would simply
 /// kill it.
 fn wait_until_taken(pid: u32) {
-    // Signal n is bit n - 1.
-    const BOTH: u64 = 1 << 1 | 1 << 14;
+    // SIGINT, SIGUSR1 and SIGTERM: signal n is bit n - 1.
+    const ALL: u64 = 1 << 1 | 1 << 9 | 1 << 14;
     let end = Instant::now() + deadline();
     loop {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        if mask.expect("a mask") & BOTH == BOTH {
+        if mask.expect("a mask") & ALL == ALL {
             return;
         }
         assert!(Instant::now() < end, "never takes its signals over");

@@ -148,7 +148,8 @@ impl RunOptions {
 
 /// Runs a guest as these options want it, and says how it ended on standard
 /// error unless it ended by itself. `adjust` has its way with the
-/// configuration before. Returns the exit code for the process.
+/// configuration before. Returns the exit code for the process, which is to end with
+/// it: its signals stay taken over, so that this can be called once.
 pub fn run(
     options: &RunOptions,
     image: Image,
@@ -158,7 +159,7 @@ pub fn run(
 ) -> u8 {
     options.init_logger();
     raise_descriptor_limit();
-    // Until the last word is said: whoever reads it may not.
+    // Beyond the last word: whoever is to read it may not, and the code is not out yet.
     let signals = match take_signals() {
         Ok(signals) => signals,
         Err(error) => {
@@ -178,7 +179,7 @@ pub fn run(
     if let Some(handle) = handle.filter(|_| options.stats) {
         say(&handle.stats());
     }
-    match result {
+    let code = match result {
         Ok(status) => {
             if !matches!(status, ExitStatus::Exited(_)) {
                 say(&status);
@@ -189,7 +190,9 @@ pub fn run(
             say(&in_one_line(&error));
             CODE_NOT_STARTED
         }
-    }
+    };
+    signals.keep_until_exit();
+    code
 }
 
 /// Lets this process have as many descriptors as it may: each connection takes

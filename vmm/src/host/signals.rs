@@ -28,6 +28,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::unistd::Pid;
 use std::io::{self, PipeReader, PipeWriter, Read};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -66,7 +67,8 @@ enum Stage {
     Guest(VmHandle),
 }
 
-/// The signals taken over by this process, until this is dropped.
+/// The signals taken over by this process, until this is dropped, or for good with
+/// [`Signals::keep_until_exit`].
 pub struct Signals {
     before: Vec<(Signal, SigAction)>,
     stage: Arc<Mutex<Stage>>,
@@ -123,6 +125,12 @@ impl Signals {
     pub fn guest(&self, vm: VmHandle) {
         // Nobody panics between taking it and leaving it whole.
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Guest(vm);
+    }
+
+    /// Keeps them for the rest of the process, which is about to end with a code of its
+    /// own: given back, a signal in its last moments would kill it instead.
+    pub fn keep_until_exit(self) {
+        mem::forget(self);
     }
 }
 
