@@ -1,7 +1,6 @@
 //! The notification area: where ready sets, sleep flags and counters lie.
 
 use super::ready_set::BITS;
-use super::sleeper::before_states;
 use super::{ReadySet, Sleeper, SleeperState};
 use crate::memory::{Arena, ArenaError, MIN_BLOCK, ShmOffset};
 use crate::protocol::layout::MAX_VCPUS;
@@ -146,10 +145,9 @@ impl NotifyArea {
         Sleeper::new(unsafe { self.line(1 + index.min(MAX_VCPUS - 1)).cast().as_ref() })
     }
 
-    /// What each of the first `count` vCPUs does: [`Sleeper::state`], with one fence.
+    /// What each of the first `count` vCPUs does: [`Sleeper::states`].
     pub fn vcpu_states(&self, count: usize) -> impl Iterator<Item = SleeperState> + '_ {
-        before_states();
-        (0..count).map(|vcpu| self.vcpu(vcpu).state_after_fence())
+        Sleeper::states((0..count).map(|vcpu| self.vcpu(vcpu)))
     }
 
     fn counter(&self, vcpu: usize, counter: Counter) -> &AtomicU64 {

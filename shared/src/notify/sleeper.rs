@@ -24,13 +24,6 @@ pub enum SleeperState {
     Asleep,
 }
 
-/// To be called before states are read, of one sleeper or of several.
-pub(super) fn before_states() {
-    // Pairs with the fences in `prepare_sleep` and `finish_sleep`: either we see that a
-    // sleeper sleeps, or polls no more, or its last check sees what we published.
-    fence(Ordering::SeqCst);
-}
-
 impl<'a> Sleeper<'a> {
     /// The sleeper of this word.
     #[must_use]
@@ -42,7 +35,7 @@ impl<'a> Sleeper<'a> {
     /// or goes on ([`Sleeper::finish_sleep`]). In both cases it then checks once more
     /// everything that it polls for: nobody else was woken for it meanwhile.
     pub fn prepare_poll(&self) {
-        // Release: pairs with the Acquire in `state_after_fence`; what the sleeper wrote
+        // Release: pairs with the Acquire in `state_now`; what the sleeper wrote
         // about itself before is seen with it. A sender that does not see it yet wakes
         // one for nothing.
         self.0.store(POLLING, Ordering::Release);
@@ -54,12 +47,18 @@ impl<'a> Sleeper<'a> {
     /// or hands it on.
     #[must_use]
     pub fn state(&self) -> SleeperState {
-        before_states();
-        self.state_after_fence()
+        order_before_states();
+        self.state_now()
     }
 
-    /// [`Sleeper::state`], after [`before_states`].
-    pub(super) fn state_after_fence(&self) -> SleeperState {
+    /// What each of several does: [`Sleeper::state`], with one fence for all of them.
+    pub fn states(sleepers: impl Iterator<Item = Self>) -> impl Iterator<Item = SleeperState> {
+        order_before_states();
+        sleepers.map(|sleeper| sleeper.state_now())
+    }
+
+    /// What its word says, in no order with what was published before.
+    fn state_now(self) -> SleeperState {
         // Acquire: pairs with the Release in `prepare_sleep` and in `prepare_poll`.
         match self.0.load(Ordering::Acquire) {
             ASLEEP => SleeperState::Asleep,
@@ -79,8 +78,8 @@ impl<'a> Sleeper<'a> {
     pub fn prepare_sleep(&self) {
         // A swap, not a store: in the order of this word's changes it stands after
         // every sender's swap that it does not overwrite. Release: pairs with the Acquire
-        // in `state_after_fence`; what the sleeper wrote about its sleep before is seen
-        // with the flag. The fence pairs with the one in `before_states`.
+        // in `state_now`; what the sleeper wrote about its sleep before is seen
+        // with the flag. The fence pairs with the one in `order_before_states`.
         self.0.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst);
     }
@@ -88,7 +87,7 @@ impl<'a> Sleeper<'a> {
     /// Clears the flag: awake again.
     pub fn finish_sleep(&self) {
         // Relaxed: a sender that still sees the flag causes a spurious wake-up. The
-        // fence pairs with the one in `before_states`: either the sender sees that we are
+        // fence pairs with the one in `order_before_states`: either the sender sees that we are
         // awake and wakes another, or what it published is there when we check
         // whether to hand our wake on.
         self.0.store(AWAKE, Ordering::Relaxed);
@@ -108,4 +107,12 @@ impl<'a> Sleeper<'a> {
     pub fn is_asleep(&self) -> bool {
         self.state() == SleeperState::Asleep
     }
+}
+
+/// Orders what a sender published before the states that it then reads, of one sleeper
+/// or of several.
+fn order_before_states() {
+    // Pairs with the fences in `prepare_sleep` and `finish_sleep`: either we see that a
+    // sleeper sleeps, or polls no more, or its last check sees what we published.
+    fence(Ordering::SeqCst);
 }

@@ -1,7 +1,7 @@
 //! Marks, sleep flags and wakes between senders and those that sleep.
 
 use super::{Park, catches, explore, planted};
-use arca_shared::notify::{ReadySet, Sleeper, Slot};
+use arca_shared::notify::{ReadySet, Sleeper, SleeperState, Slot};
 use arca_shared::sync::{AtomicU32, AtomicU64, Ordering};
 use loom::sync::Arc;
 use loom::thread;
@@ -35,15 +35,28 @@ impl Area {
         Sleeper::new(&self.flags[index])
     }
 
-    /// A sender: publish, mark, and wake the first sleeper that sleeps.
-    fn send(&self, slot: u32, sleepers: usize) {
+    /// A sender beside one sleeper: publish, mark, and wake it if it sleeps.
+    fn send(&self, slot: u32) {
         self.values[slot as usize].store(1, Ordering::Relaxed);
         self.set().mark(Slot(slot));
-        for index in 0..sleepers {
-            if self.sleeper(index).claim_wake() {
-                self.parks[index].wake();
-                break;
-            }
+        if self.sleeper(0).claim_wake() {
+            self.parks[0].wake();
+        }
+    }
+
+    /// A sender beside two sleepers, as the monitor is: publish, mark, and wake one that
+    /// sleeps if none polls, by one look at both.
+    fn send_to_one(&self, slot: u32) {
+        let states = || Sleeper::states((0..2).map(|index| self.sleeper(index)));
+        self.values[slot as usize].store(1, Ordering::Relaxed);
+        let too_early = planted("states of before the mark").then(|| states().collect());
+        self.set().mark(Slot(slot));
+        let states: Vec<_> = too_early.unwrap_or_else(|| states().collect());
+        if states.contains(&SleeperState::Polling) || !states.contains(&SleeperState::Asleep) {
+            return;
+        }
+        if let Some(index) = (0..2).find(|&index| self.sleeper(index).claim_wake()) {
+            self.parks[index].wake();
         }
     }
 
@@ -75,7 +88,7 @@ fn no_wake_up_is_lost() {
         let senders: Vec<_> = (0..2)
             .map(|slot| {
                 let area = area.clone();
-                thread::spawn(move || area.send(slot, 1))
+                thread::spawn(move || area.send(slot))
             })
             .collect();
         let mut got = 0;
@@ -173,7 +186,7 @@ fn one_of_two_waiters_acts() {
                 })
             })
             .collect();
-        area.send(1, 2);
+        area.send_to_one(1);
         for waiter in waiters {
             waiter.join().expect("the waiter is done");
         }
@@ -182,7 +195,9 @@ fn one_of_two_waiters_acts() {
 
 #[test]
 fn planted_in_two_waiters() {
-    catches("the other is not woken", "notify::one_of_two_waiters_acts");
+    for bug in ["the other is not woken", "states of before the mark"] {
+        catches(bug, "notify::one_of_two_waiters_acts");
+    }
 }
 
 /// One of two polls, which the sender need not wake another for: it acts on the mark
@@ -231,11 +246,7 @@ fn who_polls_leaves_no_mark_alone() {
                 }
             })
         };
-        area.values[0].store(1, Ordering::Relaxed);
-        area.set().mark(Slot(0));
-        if !area.sleeper(0).is_polling() && area.sleeper(1).claim_wake() {
-            area.parks[1].wake();
-        }
+        area.send_to_one(0);
         poller.join().expect("it goes on");
         sleeper.join().expect("the mark was taken");
         assert_eq!(got.load(Ordering::Acquire), 1);
@@ -244,10 +255,9 @@ fn who_polls_leaves_no_mark_alone() {
 
 #[test]
 fn planted_in_a_poll() {
-    catches(
-        "nobody looks after a poll",
-        "notify::who_polls_leaves_no_mark_alone",
-    );
+    for bug in ["nobody looks after a poll", "states of before the mark"] {
+        catches(bug, "notify::who_polls_leaves_no_mark_alone");
+    }
 }
 
 /// A poller that goes to sleep: the mark for which nobody was woken while it polled is
@@ -372,13 +382,13 @@ fn both_directions_at_once() {
                 requests.sleep(0, true);
             }
             if !planted("a mark without a wake") {
-                replies.send(0, 1);
+                replies.send(0);
             } else {
                 replies.values[0].store(1, Ordering::Relaxed);
                 replies.set().mark(Slot(0));
             }
         });
-        to_monitor.send(0, 1);
+        to_monitor.send(0);
         while to_guest.receive() == 0 {
             to_guest.sleep(0, true);
         }
