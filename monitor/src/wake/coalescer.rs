@@ -203,7 +203,11 @@ impl WakeCoalescer {
             true => self.hold(&deferred),
             false => Duration::ZERO,
         };
-        Some(self.pause().unwrap_or_default().max(hold))
+        let pause = match deferred.urgent {
+            true => None,
+            false => self.pause(),
+        };
+        Some(pause.unwrap_or_default().max(hold))
     }
 
     /// What is left of the time that a wake is deferred for.
@@ -481,6 +485,22 @@ mod tests {
         wakes.notify(SLOT);
         wakes.flush_if_due(true);
         assert_eq!(wakes.sent_so_far(), 2);
+    }
+
+    #[test]
+    fn an_idle_monitor_sleeps_no_longer_for_a_pause_than_a_busy_one_would_wait() {
+        let mut wakes = wakes_of(2);
+        wakes.notifier.area().vcpu(1).prepare_sleep();
+        wakes.last = Some((Instant::now(), LONG));
+        wakes.policy.hold_for_awake = LONG / 4;
+        wakes.notify_data(SLOT);
+        wakes.flush_if_due(true);
+        assert!(wakes.until_due().is_some_and(|due| due > LONG / 2));
+        // Somebody waits for this one: only who is awake is given its time.
+        wakes.notify(SLOT);
+        wakes.flush_if_due(true);
+        assert!(wakes.until_due().is_some_and(|due| due <= LONG / 4));
+        assert_eq!(wakes.sent_so_far(), 0);
     }
 
     #[test]
