@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Puts this thread, and what it starts, into a network of its own, where only
 /// loopback is; `false` where that cannot be had.
@@ -49,12 +49,12 @@ fn where_no_way_leads_is_unreachable_at_once() {
     if !leave_the_network() {
         return;
     }
-    let began = Instant::now();
+    // Where a packet goes, the kernel tries for two minutes, which is longer than the
+    // guest is waited for.
     for address in ["192.0.2.1:80", "[2001:db8::1]:80"] {
         let ended = get(address.parse().expect("an address")).finish();
         ended.expect_code(1).expect_stderr("unreachable");
     }
-    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
