@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 /// computes on its core. Short work of others there takes less than a third.
 const OWN_PERCENT: u32 = 65;
 /// One that is interrupted more often than once in so much of its time awake shares
-/// its core with short work; a thread that computes keeps it for milliseconds.
-const INTERRUPTED: Duration = Duration::from_micros(500);
+/// its core with short work; a thread that computes keeps it for milliseconds. A service that
+/// the scheduler has put there interrupts it 11 to 22 times in 10 ms.
+const INTERRUPTED: Duration = Duration::from_millis(1);
 /// Percent of all time that a vCPU is awake if it needs a core for itself: one that polls
 /// for each answer is awake for 75 at least. A server of many short connections is for 50 if
 /// it has a core to itself, and for 33 beside the monitor, which is faster.
@@ -152,9 +153,11 @@ mod tests {
             (Neighbour::Nobody, used(16, 16, 16, 4)),
             // A loop that computes has every other time slice.
             (Neighbour::Computing, used(12, 12, 6, 2)),
-            (Neighbour::Nobody, used(10, 10, 7, 20)),
-            (Neighbour::Brief, used(10, 10, 7, 21)),
-            (Neighbour::Computing, used(10, 10, 6, 20)),
+            // A service of many connections, whose answers come in batches.
+            (Neighbour::Brief, used(16, 11, 8, 15)),
+            (Neighbour::Nobody, used(10, 10, 7, 10)),
+            (Neighbour::Brief, used(10, 10, 7, 11)),
+            (Neighbour::Computing, used(10, 10, 6, 10)),
         ] {
             assert_eq!(period.neighbour(), neighbour, "{period:?}");
         }
