@@ -377,12 +377,14 @@ mod tests {
         let mut wakes = with_a_mark_beside_one_awake();
         let first = wakes.deferred.expect("a wake");
         // One at a time, taken soon, again and again: no sleeper is needed.
+        wakes.bytes_received(BULK, false);
         wakes.notifier.area().to_guest().take(|_| {});
         wakes.notify_data(Slot(4));
         wakes.flush_if_due(false);
         let next = wakes.deferred.expect("another");
         assert!(next.since > first.since);
-        assert_eq!((next.watched, next.marks), (Slot(4), 1));
+        let carries = (next.watched, next.marks, next.bytes);
+        assert_eq!(carries, (Slot(4), 1, 0));
         assert_eq!(wakes.notifier.wakes(), (0, 1), "sent and saved");
         // That one stands.
         wakes.notify(Slot(5));
@@ -443,6 +445,11 @@ mod tests {
         wakes.notify_data(SLOT);
         wakes.flush_if_due(true);
         assert_eq!((wakes.sent_so_far(), wakes.until_due()), (2, None));
+        // One that is not called again for who knows how long defers nothing.
+        wakes.sleep();
+        wakes.notify_data(SLOT);
+        wakes.flush();
+        assert_eq!((wakes.sent_so_far(), wakes.until_due()), (3, None));
     }
 
     /// A wake that carries `bytes`, or as many marks as a crowd makes.
@@ -514,6 +521,15 @@ mod tests {
             wakes.bytes_received(4 * BULK, false);
             wakes.flush_if_due(true);
             assert_eq!(wakes.sent_so_far(), before + 1);
+        }
+        // One that sends much itself is an end of two streams.
+        for (sent, is_stream) in [(BULK - 1, false), (BULK, true)] {
+            wakes.bytes_sent(sent);
+            wakes.sleep();
+            wakes.notify_data(SLOT);
+            wakes.bytes_received(BULK, false);
+            wakes.flush_if_due(true);
+            assert_eq!(wakes.last.is_some(), is_stream, "{sent}");
         }
     }
 }

@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(doorbells.longest_sleep(at(0)), None, "one is no burst");
         doorbells.heard(1, at(10));
         let look_again = Some(policy.look_again);
-        let burst = BURST.as_nanos() as u64;
+        let burst = 2 * DOORBELL_BURST;
         assert_eq!(doorbells.longest_sleep(at(10)), look_again);
         assert_eq!(doorbells.longest_sleep(at(burst - 1)), look_again);
         assert_eq!(doorbells.longest_sleep(at(burst)), None);

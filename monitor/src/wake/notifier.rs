@@ -151,9 +151,9 @@ impl GuestNotifier {
         let mut awake = false;
         for state in self.area.vcpu_states(self.vcpus) {
             match state {
-                SleeperState::Polling if self.vcpus > 1 => return Need::Nobody,
+                SleeperState::Polling => return Need::Nobody,
                 SleeperState::Asleep => need = Need::Sleeper,
-                SleeperState::Polling | SleeperState::Awake => awake = true,
+                SleeperState::Awake => awake = true,
             }
         }
         match need {
@@ -187,5 +187,52 @@ impl GuestNotifier {
             self.wakes_sent.load(Ordering::Relaxed),
             self.wakes_suppressed.load(Ordering::Relaxed),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::test_arena;
+    use std::sync::Mutex;
+
+    /// Keeps whom it was to wake.
+    #[derive(Default)]
+    struct Woken(Mutex<Vec<usize>>);
+
+    impl VcpuWaker for Woken {
+        fn wake(&self, vcpu: usize) {
+            self.0.lock().expect("no panic").push(vcpu);
+        }
+    }
+
+    #[test]
+    fn a_mark_wakes_one_that_sleeps_unless_one_polls() {
+        let woken = Arc::new(Woken::default());
+        let allocator = BuddyAllocator::new(test_arena(1 << 20));
+        let notifier = GuestNotifier::new(&allocator, woken.clone(), 2).expect("room");
+        let [first, second] = [0, 1].map(|vcpu| notifier.area().vcpu(vcpu));
+        let woken = || std::mem::take(&mut *woken.0.lock().expect("no panic"));
+        notifier.mark_and_wake(Slot(1));
+        assert_eq!(woken(), [], "all are awake");
+        second.prepare_sleep();
+        notifier.mark_and_wake(Slot(1));
+        assert_eq!(woken(), [1]);
+        first.prepare_poll();
+        second.prepare_sleep();
+        notifier.mark_and_wake(Slot(1));
+        assert_eq!(woken(), []);
+        assert_eq!(notifier.wakes(), (1, 2), "sent and saved");
+        assert!(notifier.is_marked(Slot(1)) && !notifier.is_marked(Slot(2)));
+    }
+
+    #[test]
+    fn the_area_goes_back_with_its_owner() {
+        let allocator = BuddyAllocator::new(test_arena(1 << 20));
+        let free = allocator.largest_free();
+        let notifier = GuestNotifier::new(&allocator, Arc::new(Woken::default()), 1).expect("room");
+        assert!(allocator.largest_free() < free);
+        drop(notifier);
+        assert_eq!(allocator.largest_free(), free);
     }
 }
