@@ -11,6 +11,7 @@
 //! | [`data`] | bytes to send, and digests of what came |
 //! | [`redis`] | a Redis server |
 //! | [`service`] | other TCP services of the host |
+//! | [`unread`] | a peer that does not read |
 //! | [`web`] | an HTTP server |
 //!
 //! Every wait has a deadline, and a test that fails prints what the guest logged.
@@ -28,6 +29,7 @@ pub mod records;
 pub mod redis;
 pub mod service;
 pub mod talk;
+pub mod unread;
 pub mod web;
 
 /// Says that a test could not be done here, and why. `cargo xtask test` counts

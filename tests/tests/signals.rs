@@ -2,11 +2,11 @@
 
 use arca_tests::data::{assert_same, noise};
 use arca_tests::guest::{Ended, Guest, deadline, image, vmm};
+use arca_tests::unread;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use socket2::{Domain, Socket, Type};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
@@ -93,33 +93,29 @@ fn wait_for_state(guest: &Guest, what: &str, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether a line of a guest's state tells of a ring to the peer that is full.
-fn is_full(line: &str) -> bool {
-    let ring = line.trim_start().strip_prefix("guest to peer: ");
-    let ring = ring.and_then(|ring| ring.split_once(", ring ")?.1.split_once(" B: "));
-    ring.and_then(|(ring, _)| ring.split_once(" of "))
-        .is_some_and(|(used, size)| used == size)
-}
-
-/// Connects with a receive buffer so small that the kernel's buffers take less than a
-/// ring, which is what is left when they are full.
-fn connect_to_not_read(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(16 << 10).expect("set");
-    socket.connect(&address.into()).expect("the guest listens");
-    socket.into()
+/// How much the guest has written to a peer, if the line of its state tells that: what
+/// the kernel took, and what is in the ring.
+fn written(line: &str) -> Option<usize> {
+    let line = line.trim_start().strip_prefix("guest to peer: ")?;
+    let (taken, ring) = line.split_once(" B, ring ")?;
+    let (left, _) = ring.split_once(" of ")?;
+    Some(taken.parse::<usize>().ok()? + left.parse::<usize>().ok()?)
 }
 
 #[test]
 fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
-    // It writes without end, and has nothing to read: a connection with unread bytes
-    // would be reset, and its peer not waited for.
+    // The guest has nothing to read: a connection with unread bytes would be reset, and
+    // its peer not waited for.
+    let (listener, address) = unread::service();
     let mut command = Command::new(vmm());
-    command.arg(image("nc")).args(["-l", "0"]);
-    command.stdin(File::open("/dev/zero").expect("it is there"));
-    let guest = Guest::spawn(command);
-    let client = connect_to_not_read(guest.address_of("nc"));
-    wait_for_state(&guest, "full ring", is_full);
+    command.arg(image("oracle")).stdin(Stdio::piped());
+    let mut guest = Guest::spawn(command);
+    let mut input = guest.child().stdin.take().expect("piped");
+    for line in unread::lines(address) {
+        writeln!(input, "{line}").expect("the guest reads");
+    }
+    let (client, _) = listener.accept().expect("the guest is connected");
+    wait_for_state(&guest, "bytes", |line| written(line) == Some(unread::LEN));
     guest.signal(Signal::SIGTERM);
     wait_for_state(&guest, "delivery", |line| {
         line.contains("the guest has ended; its session ")
@@ -130,7 +126,7 @@ fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
     // What is given up when its time is over is told of.
     let Ended { stderr, .. } = &ended;
     assert!(!stderr.contains("not delivered"), "{stderr}");
-    drop(client);
+    drop((client, input));
 }
 
 #[test]
@@ -146,10 +142,12 @@ fn one_in_the_last_moments_does_not_change_the_exit_code() {
         guest.signal(Signal::SIGTERM);
         guest.wait_for("stopped by signal 15");
         let pid = Pid::from_raw(guest.child().id() as i32);
+        let end = Instant::now() + deadline();
         let status = loop {
             if let Some(status) = guest.child().try_wait().expect("a child") {
                 break status;
             }
+            assert!(Instant::now() < end, "it goes on");
             kill(pid, Signal::SIGTERM).expect("not waited for yet");
         };
         assert_eq!(status.code(), Some(143), "round {round}: {status}");

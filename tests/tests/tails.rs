@@ -1,46 +1,21 @@
 //! What a program had written to its connections when it ended reaches their peers,
 //! however late they read; a loss is named, and is no success.
 
-use arca_shared::protocol::message::SocketOption;
 use arca_tests::data::assert_same;
 use arca_tests::guest::{Guest, deadline, image, vmm};
 use arca_tests::records;
 use arca_tests::talk::Talk;
+use arca_tests::unread::{LEN, lines, service};
 use arca_vmm::{ExitStatus, StopReason, VmConfig};
 use nix::sys::signal::Signal;
-use socket2::SockRef;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that the program writes: fewer than its pipe takes, so that it ends whatever
-/// the kernel has taken, and more than the kernel takes.
-const LEN: usize = 2_000_000;
-
 fn written() -> Vec<u8> {
     arca_script::data::noise(7, LEN)
-}
-
-/// A service whose peers' bytes stay with their senders until it reads.
-fn service() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    SockRef::from(&listener)
-        .set_recv_buffer_size(16 << 10)
-        .expect("set");
-    let address = listener.local_addr().expect("bound");
-    (listener, address)
-}
-
-/// What the program is told.
-fn lines(address: SocketAddr) -> [String; 3] {
-    [
-        format!("connect s {address}"),
-        // Linux takes twice as much at most.
-        format!("set-option s {} 200000", SocketOption::SendBuffer as u8),
-        format!("write-all s @7:{LEN}"),
-    ]
 }
 
 /// A guest that has written to a peer that has not read.
