@@ -106,15 +106,7 @@ fn written(line: &str) -> Option<usize> {
 fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
     // The guest has nothing to read: a connection with unread bytes would be reset, and
     // its peer not waited for.
-    let (listener, address) = unread::service();
-    let mut command = Command::new(vmm());
-    command.arg(image("oracle")).stdin(Stdio::piped());
-    let mut guest = Guest::spawn(command);
-    let mut input = guest.child().stdin.take().expect("piped");
-    for line in unread::lines(address) {
-        writeln!(input, "{line}").expect("the guest reads");
-    }
-    let (client, _) = listener.accept().expect("the guest is connected");
+    let (guest, input, peer) = unread::start(&[], Stdio::piped());
     wait_for_state(&guest, "bytes", |line| written(line) == Some(unread::LEN));
     guest.signal(Signal::SIGTERM);
     wait_for_state(&guest, "delivery", |line| {
@@ -126,7 +118,7 @@ fn a_second_one_does_not_wait_for_a_peer_that_does_not_read() {
     // What is given up when its time is over is told of.
     let Ended { stderr, .. } = &ended;
     assert!(!stderr.contains("not delivered"), "{stderr}");
-    drop((client, input));
+    drop((input, peer));
 }
 
 #[test]

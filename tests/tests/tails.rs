@@ -2,15 +2,15 @@
 //! however late they read; a loss is named, and is no success.
 
 use arca_tests::data::assert_same;
-use arca_tests::guest::{Guest, deadline, image, vmm};
+use arca_tests::guest::deadline;
 use arca_tests::records;
 use arca_tests::talk::Talk;
-use arca_tests::unread::{LEN, lines, service};
+use arca_tests::unread::{self, LEN, lines, service};
 use arca_vmm::{ExitStatus, StopReason, VmConfig};
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,21 +95,8 @@ fn waiting_ends_when_somebody_asks_and_with_the_time_of_the_guest() {
 
 #[test]
 fn the_command_says_what_it_waits_for_and_ends_with_a_signal() {
-    let (listener, address) = service();
-    let mut command = Command::new(vmm());
-    command
-        .args(["--orphan-timeout", "10m"])
-        .arg(image("oracle"));
-    command.stdin(Stdio::piped());
-    let mut guest = Guest::spawn(command);
-    let mut input = guest.child().stdin.take().expect("piped");
-    for line in lines(address) {
-        input
-            .write_all(format!("{line}\n").as_bytes())
-            .expect("the guest reads");
-    }
+    let (guest, input, mut peer) = unread::start(&["--orphan-timeout", "10m"], Stdio::piped());
     drop(input);
-    let (mut peer, _) = listener.accept().expect("the guest is connected");
     guest.wait_for("the program has ended, and the peers of 1 connections");
     guest.signal(Signal::SIGUSR1);
     guest.wait_for("the guest has ended; its session ");
@@ -125,24 +112,11 @@ fn the_command_says_what_it_waits_for_and_ends_with_a_signal() {
 
 #[test]
 fn a_lost_standard_output_is_named_while_a_peer_is_still_waited_for() {
-    let (listener, address) = service();
-    let mut command = Command::new(vmm());
-    command
-        .args(["--orphan-timeout", "10m"])
-        .arg(image("oracle"));
-    command.stdin(Stdio::piped());
     // A pipe's 64 KiB, which nobody reads: no answer has room.
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&[0; 64 << 10]).expect("room");
-    let mut guest = Guest::spawn_to(command, writer.into());
-    let mut input = guest.child().stdin.take().expect("piped");
-    for line in lines(address) {
-        input
-            .write_all(format!("{line}\n").as_bytes())
-            .expect("the guest reads");
-    }
+    let (guest, input, peer) = unread::start(&["--orphan-timeout", "10m"], writer.into());
     drop(input);
-    let (peer, _) = listener.accept().expect("the guest is connected");
     guest.wait_for("the program has ended, and the peers of 1 connections");
     guest.wait_for("bytes of standard output could not be delivered");
     guest.signal(Signal::SIGTERM);
